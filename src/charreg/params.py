@@ -1,0 +1,338 @@
+"""The typed schema of params.yaml: unknown keys, wrong types and values out of range are refused by name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from charreg.errors import CharregError
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- data ------------------------------------------------------------------------------------------------
+
+
+class Camera(Section):
+    """A simulated camera; each pair is the range a photograph draws from, uniformly."""
+
+    light: Range  # factor on the linear scene light
+    cast: Weight  # standard deviation of the log gain of red and blue (white balance error)
+    defocus: Range  # standard deviation of the blur, photograph pixels
+    motion: Range  # length of the motion blur, photograph pixels
+    noise: Range  # standard deviation of the sensor noise, grey levels
+    jpeg: tuple[Count, Count]  # JPEG quality
+
+
+class PackagedPhotos(Section):
+    """Crowd photographs composed of portraits and backgrounds that packages ship."""
+
+    people: dict[Literal["hr_train", "hr_test", "train", "web", "cctv"], Count]
+    photos: dict[Literal["train", "web", "cctv"], Count]
+    size: tuple[Count, Count]  # width, height, px
+    spacing: Count  # px between the centres of neighbouring faces
+    face: Range  # longer side of a pasted face, px
+    cameras: dict[str, Camera]
+    camera_of: dict[Literal["train", "web", "cctv"], list[str]]  # photographs take these in turn
+
+
+class Source(Section):
+    """Where the photographs or portraits of one role come from."""
+
+    source: Literal["packaged", "folder"]
+    path: str
+    exclude: str = ""  # a list of faces to leave out, made by looking at the contact sheet
+    simulated: bool = False
+
+
+class Detection(Section):
+    """MTCNN on an enlarged pyramid (methods: genuine LR face extraction)."""
+
+    scales: list[Positive]
+    min_face: Count  # px in the ENLARGED image
+    thresholds: tuple[Share, Share, Share]
+    merge_iou: Share
+    margin: Weight  # the square is (1 + margin) times the longer side of the box
+    tile: Count  # px; larger (enlarged) images are cut into tiles
+    tile_overlap: Share
+    max_pixels: Count  # of a photograph; larger ones are rejected before decoding
+
+
+class LrFaces(Section):
+    size: Count
+    min_score: Share
+    face: Range  # longer side of the box in the ORIGINAL photograph, px
+    executor: Annotated[str, Field(pattern=r"^(serial|processes:[1-9][0-9]*|dask:.+)$")]
+    match_iou: Share  # a detection takes the identity of the annotated box it overlaps by this much
+
+
+class Jitter(Section):
+    roll: Weight  # degrees, either way
+    scale: Share
+    shift: Share  # of the crop's side
+
+
+class HrFaces(Section):
+    size: Count
+    lr_size: Count
+    detection_scale: Positive
+    min_score: Share
+    fallback: Literal["skip", "centre"]  # what to do with a portrait without a detected face
+    copies: Count  # crops of each training portrait; the first is never jittered
+    jitter: Jitter
+    executor: Annotated[str, Field(pattern=r"^(serial|processes:[1-9][0-9]*|dask:.+)$")]
+
+
+class Geometry(Section):
+    max_shift: Positive  # px at 16x16 between the mean eye positions of artificial and genuine faces
+
+
+# --- networks --------------------------------------------------------------------------------------------
+
+Norm = Literal["bn", "none"]
+Output = Literal["residual", "tanh"]
+
+
+class SuperResolver(Section):
+    width: Count
+    blocks: tuple[Count, Count, Count]
+    norm: Norm
+    output: Output
+
+
+class Regulariser(Section):
+    width: Count
+    blocks: Count
+    norm: Norm
+    output: Output
+
+
+class Discriminator(Section):
+    width: Count
+    pooling: Literal["late", "early"]
+    spectral_norm: bool
+
+
+class FeatureDiscriminator(Section):
+    widths: list[Count]
+    input: Literal["l2", "raw"]
+    spectral_norm: bool
+
+
+class CentreFace(Section):
+    width: Positive  # factor on every channel count
+    embedding: Count
+    batch_norm: bool
+
+
+# --- training jobs ---------------------------------------------------------------------------------------
+
+
+class Schedule(Section):
+    """What the training loop needs of any job."""
+
+    iterations: Count
+    batch: Count
+    lr: Positive
+    lr_decay: Literal["none", "cosine"]  # cosine: to a tenth over the last 30 percent
+    ema: Annotated[float, Field(ge=0, lt=1)]  # 0: off
+    clip_norm: Weight  # 0: off
+    log_every: Count
+    health_every: Count
+    sheet_every: Count
+    checkpoint_every: Count
+
+
+class Betas(Section):
+    betas: tuple[Share, Share]
+
+
+class TrainCentreface(Schedule):
+    momentum: Share
+    weight_decay: Weight
+    warmup: Share  # share of the run over which the rate rises to lr
+    milestones: list[Share]  # shares of the run after which the rate drops to a tenth
+    lambda_centre: Weight
+    alpha: Share
+    holdout_ids: Whole
+    shift: Weight  # px; random translation of training faces, beyond the paper
+
+
+class PretrainSr(Schedule, Betas):
+    adv_weight: Weight
+    adv_warmup: Share
+    d_lr_factor: Positive
+
+
+class Adversarial(Schedule, Betas):
+    """Switches of every job with a characteristic discriminator (methods: stabilisers)."""
+
+    d_lr_factor: Positive
+    r1_gamma: Weight  # 0: off
+    r1_every: Count
+    label_smoothing: Share  # 0: off
+    d_noise: Weight
+    d_jitter: bool  # brightness, contrast and small shifts of what discriminators see
+
+
+class PretrainInverseCr(Adversarial):
+    content_weight: Weight  # of mse(P, A), beyond the paper; 0: off
+
+
+class PretrainCr(Adversarial):
+    identity_weight: Weight  # of mse(R, G), beyond the paper; 0: off
+
+
+class FinetuneJoint(Adversarial):
+    adv_ramp: Share  # share of the run over which lambda_cr_gan rises from 0
+    keep_sr_adv: Weight  # weight of the image GAN kept in stage 2; 0: eq. 9 to the letter
+    detach_ul_target: bool
+    sr_on_pseudo: bool
+    ds: Literal["bicubic_aa", "area"]
+
+
+# --- measuring and reporting -----------------------------------------------------------------------------
+
+
+class Evaluate(Section):
+    features: Literal["efficientnet_lite0", "inception"]
+    weights: str  # of the inception network: a file
+    weights_sha256: str
+    resize: Count  # px the embedded feature network sees; inception always sees 299
+    batch: Count
+    bootstrap: Count
+    kd_subsets: Count
+    kd_subset_size: Count
+    trials: Count
+    cross_album: Literal["prefer", "ignore"]
+    match_input: Literal["embedding+mirror", "embedding"]
+
+
+class Complexity(Section):
+    batch: Count
+    repeats: Count
+
+
+class Report(Section):
+    faces: Annotated[int, Field(ge=1, le=8)]  # per set and figure
+    title: str
+
+
+class Params(Section):
+    """All of params.yaml. A stage sees only the keys it declares (`read_params`)."""
+
+    seed: Whole
+    lambda_gan: Weight
+    lambda_cr: Weight
+    lambda_cr_sr: Weight
+    lambda_cr_gan: Weight
+    launch: str
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+    epoch_scale: Positive
+    methods: list[str]
+    joint_variants: list[str]
+    packaged_photos: PackagedPhotos
+    hr_roles: dict[Literal["train", "test"], Source]
+    lr_roles: dict[Literal["train", "web", "cctv"], Source]
+    detection: Detection
+    lr_faces: LrFaces
+    hr_faces: HrFaces
+    geometry: Geometry
+    super_resolver: SuperResolver
+    regulariser: Regulariser
+    discriminator: Discriminator
+    feature_discriminator: FeatureDiscriminator
+    centreface: CentreFace
+    train_centreface: TrainCentreface
+    pretrain_sr: PretrainSr
+    pretrain_inverse_cr: PretrainInverseCr
+    pretrain_cr: PretrainCr
+    finetune_joint: FinetuneJoint
+    evaluate: Evaluate
+    complexity: Complexity
+    report: Report
+
+    @model_validator(mode="after")
+    def _names(self) -> "Params":
+        for key, allowed in (("methods", METHODS), ("joint_variants", JOINT_VARIANTS)):
+            names = getattr(self, key)
+            unknown = [name for name in names if name not in allowed]
+            if unknown or not names or len(set(names)) != len(names):
+                raise ValueError(f"{key}: found {names}, wanted different names out of {', '.join(allowed)}")
+        return self
+
+
+JOINT_VARIANTS = ("cr",)
+METHODS = ("bicubic", "sr_module", "cr_stage1", *JOINT_VARIANTS)
+
+
+def _parse(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CharregError(f"{path}: not found, wanted the parameter file; run in the project's root") from None
+    except yaml.YAMLError as error:
+        raise CharregError(f"{path}: not plain YAML ({error}); no tags, no aliases to objects") from None
+
+
+def read_all_params(path: Path) -> Params:
+    """Parse and check a whole parameter file.
+
+    Raises CharregError, one line, that names the file, the key, what was found and what was wanted.
+    """
+    content = _parse(path)
+    if not isinstance(content, dict):
+        raise CharregError(f"{path}: found {type(content).__name__}, wanted a mapping of parameters")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise CharregError(f"{path}: " + "; ".join(_fault(fault) for fault in error.errors()[:3])) from None
+
+
+def _fault(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key, check its spelling"
+    if fault["type"] == "missing":
+        return f"{key}: missing key, it has to be set"
+    if not key:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    wanted = str(fault["msg"]).removeprefix("Input should be ")
+    return f"{key}: found {fault['input']!r}, wanted {wanted}"
+
+
+def read_params(path: Path, reads: Sequence[str]) -> Params:
+    """The parameters named in `reads` (`seed`, `lr_roles.web`); touching any other raises AttributeError.
+
+    The whole file is checked first, so a misspelt key is refused by whichever stage runs first.
+    """
+    everything = read_all_params(path)
+    seen: dict[str, Any] = {}
+    for key in reads:
+        section, _, part = key.partition(".")
+        value = getattr(everything, section)
+        if not part:
+            seen[section] = value
+        elif part in value:
+            seen.setdefault(section, {})[part] = value[part]
+        else:
+            raise CharregError(f"{path}: {key}: missing key, found {', '.join(value)} under {section}")
+    return Params.model_construct(**seen)
+
+
+def scaled_iterations(schedule: Schedule, epoch_scale: float) -> int:
+    """Iterations of a job after `epoch_scale`, which shortens or lengthens all jobs alike."""
+    return max(1, round(schedule.iterations * epoch_scale))
