@@ -283,7 +283,9 @@ def _parse(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CharregError(f"{path}: not found, wanted the parameter file; run in the project's root") from None
+        raise CharregError(
+            f"{path}: not found, wanted the parameter file; run in the project's root"
+        ) from None
     except yaml.YAMLError as error:
         raise CharregError(f"{path}: not plain YAML ({error}); no tags, no aliases to objects") from None
 

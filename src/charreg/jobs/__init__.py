@@ -1,0 +1,1 @@
+"""Training jobs, one file each: which networks, which losses, one step."""

@@ -1,0 +1,72 @@
+"""S1c: phi_inv against D_inv on genuine faces (eq. 5); trained by itself."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from charreg.faces import FaceSet
+from charreg.jobs.data import Genuine, Pairs
+from charreg.jobs.signals import SHEET_FACES, in_batches, psnr, rows_of_faces, verdicts
+from charreg.jobs.stabilisers import Blind, lazy_r1
+from charreg.losses import l_d_inv, l_inv, mse
+from charreg.models import Blueprint
+from charreg.params import Params, scaled_iterations
+from charreg.training import Job, Losses, without_gradients
+
+
+class PretrainInverseCr(Job):
+    """phi_inv and D_inv; `content_weight * mse(P, A)` is beyond the paper."""
+
+    name = "inverse_cr"
+    averaged = ("inverse_regulariser",)
+    exports = ("inverse_regulariser",)
+
+    def __init__(self, params: Params, hr: FaceSet, genuine: FaceSet, device: torch.device) -> None:
+        self.options = params.pretrain_inverse_cr
+        super().__init__(
+            params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device
+        )
+        self.pairs = Pairs(hr, self.options.batch, params.seed, device)
+        self.genuine = Genuine(genuine, self.options.batch, params.seed, device)
+        self.blind = Blind(self.options, params.seed, self.name)
+        self.phi_inv = self.add_network(
+            "inverse_regulariser", Blueprint("Regulariser", params.regulariser.model_dump(mode="json"))
+        )
+        self.d_inv = self.add_network(
+            "inverse_discriminator",
+            Blueprint("Discriminator", {"size": 16, **params.discriminator.model_dump(mode="json")}),
+        )
+        self.add_adam("phi_inv", [self.phi_inv], self.options.lr, self.options.betas)
+        self.add_adam("d_inv", [self.d_inv], self.options.lr * self.options.d_lr_factor, self.options.betas)
+
+    def step(self, step: int) -> Losses:
+        A, _ = self.pairs.batch(step)
+        G = self.genuine.batch(step)
+        P = self.phi_inv(A)
+
+        logits_G, logits_P = (
+            self.d_inv(self.blind(G, step, "G")),
+            self.d_inv(self.blind(P.detach(), step, "P")),
+        )
+        judge = l_d_inv(logits_G, logits_P, self.options.label_smoothing)
+        self.descend("d_inv", judge + lazy_r1(self.d_inv, G, self.options, step))
+
+        with without_gradients(self.d_inv):
+            inverse = l_inv(self.d_inv(self.blind(P, step, "P to fool")))
+            content = mse(P, A)
+            self.descend("phi_inv", inverse + self.options.content_weight * content)
+        return {"l_d_inv": judge, "l_inv": inverse, "content": content}
+
+    def health(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
+        A, G = self.pairs.sample(256)[0], self.genuine.sample(256)
+        P = in_batches(networks["inverse_regulariser"], A)
+        judge = networks["inverse_discriminator"]
+        return {"psnr_P_A": psnr(P, A), **verdicts(judge(G), judge(P), "d_inv")}
+
+    def sheet(self, networks: Mapping[str, nn.Module]) -> npt.NDArray[np.uint8]:
+        """Rows: artificial LR, pseudo-genuine LR, (other) genuine LR."""
+        A, _ = self.pairs.sample(SHEET_FACES)
+        return rows_of_faces(A, networks["inverse_regulariser"](A), self.genuine.sample(SHEET_FACES))

@@ -1,0 +1,130 @@
+"""Model folders: one safetensors file per network and `model.json`, enough to rebuild without params.yaml."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from charreg.errors import CharregError
+from charreg.files import output_folder, sha256_of_file, write_bytes, write_json
+from charreg.networks.centreface import CentreFace
+from charreg.networks.discriminators import Discriminator, FeatureDiscriminator
+from charreg.networks.regulariser import Regulariser
+from charreg.networks.super_resolver import SuperResolver
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    network.__name__: network
+    for network in (CentreFace, Discriminator, FeatureDiscriminator, Regulariser, SuperResolver)
+}
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How a network is built: the name of its class and the arguments."""
+
+    network: str
+    arguments: dict[str, Any]
+
+    def build(self) -> nn.Module:
+        """A fresh network. Raises CharregError for a class this version does not know."""
+        if self.network not in NETWORKS:
+            raise CharregError(
+                f"model.json: unknown network {self.network!r}, wanted one of {', '.join(NETWORKS)}"
+            )
+        return NETWORKS[self.network](**self.arguments)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks read from a model folder, in evaluation mode, and what model.json says of them."""
+
+    networks: dict[str, nn.Module]
+    blueprints: dict[str, Blueprint]
+    info: dict[str, Any]
+    digest: str
+
+
+def save_model(
+    folder: Path,
+    networks: Mapping[str, nn.Module],
+    blueprints: Mapping[str, Blueprint],
+    info: Mapping[str, Any],
+) -> None:
+    """Write a model into an existing folder (best the one `files.output_folder` yields)."""
+    entries = {}
+    for name, network in networks.items():
+        content = save_tensors(
+            {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+        )
+        write_bytes(folder / f"{name}.safetensors", content)
+        entries[name] = {
+            "network": blueprints[name].network,
+            "arguments": blueprints[name].arguments,
+            "sha256": sha256_of_file(folder / f"{name}.safetensors"),
+        }
+    write_json(folder / "model.json", {"networks": entries, **info})
+
+
+def load_model(folder: Path) -> Model:
+    """Rebuild the networks of a model folder.
+
+    Raises CharregError naming the file when something is missing, damaged or of another shape.
+    """
+    folder = Path(folder)
+    note = folder / "model.json"
+    try:
+        info = json.loads(note.read_text(encoding="utf-8"))
+        blueprints = {
+            str(name): Blueprint(entry["network"], dict(entry["arguments"]))
+            for name, entry in info["networks"].items()
+        }
+    except FileNotFoundError:
+        raise CharregError(f"{folder}: no model.json, wanted a model; run the stage that trains it") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CharregError(
+            f"{note}: not the model.json of a model; train the model again (dvc repro)"
+        ) from None
+    networks = {}
+    for name, blueprint in blueprints.items():
+        path = folder / f"{name}.safetensors"
+        try:
+            content = path.read_bytes()
+            if sha256_of_file(path) != info["networks"][name].get("sha256"):
+                raise ValueError("its sha256 is not the one model.json names")
+            network = blueprint.build()
+            network.load_state_dict(load_tensors(content))
+        except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise CharregError(
+                f"{path}: {reason}; damaged or of another version, restore it (dvc repro)"
+            ) from None
+        networks[name] = network.eval()
+    return Model(networks, blueprints, info, sha256_of_file(note))
+
+
+def part(model: Model, name: str, folder: Path) -> nn.Module:
+    """One network of a model, or a CharregError naming what the folder holds instead."""
+    if name not in model.networks:
+        raise CharregError(f"{folder}: found networks {', '.join(model.networks) or 'none'}, wanted {name}")
+    return model.networks[name]
+
+
+def compose(method: str, super_resolver: Path | None, characteristic: Path | None, out: Path) -> None:
+    """Write the model of a method made of trained parts: phi_sr, phi_cr, both, or none (bicubic)."""
+    parts = ((super_resolver, "super_resolver"), (characteristic, "regulariser"))
+    networks: dict[str, nn.Module] = {}
+    blueprints: dict[str, Blueprint] = {}
+    digests = {}
+    for folder, name in parts:
+        if folder is not None:
+            model = load_model(folder)
+            networks[name], blueprints[name] = part(model, name, folder), model.blueprints[name]
+            digests[name] = model.digest
+    with output_folder(out) as folder:
+        save_model(folder, networks, blueprints, {"job": "compose", "method": method, "data": digests})

@@ -1,0 +1,135 @@
+"""What the stages measured, read from their JSON files and never from a glob: only declared methods count."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from charreg.errors import CharregError
+
+Numbers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number with its 95% interval, or the reason why there is none."""
+
+    value: float | None
+    lo: float | None = None
+    hi: float | None = None
+    reason: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.lo is None or self.hi is None else (self.lo, self.hi)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The names and digits of the distances of one feature network."""
+
+    fd: str  # as in the JSON files
+    kd: str
+    features: str
+    comparable: bool  # with published FID
+
+
+DIALECTS = {
+    "efficientnet_lite0": Dialect(
+        "fd_imagenet", "kd_imagenet", "EfficientNet-Lite0 trained on ImageNet, 1,280 features", False
+    ),
+    "inception": Dialect("fid", "kid", "Inception of 2015-12-05, 2,048 features", True),
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """All the numbers of a report: per method, then per test set."""
+
+    methods: tuple[str, ...]
+    metrics: dict[str, Numbers]
+    genuine: Numbers
+    detection: dict[str, Numbers]  # by role: train, web, cctv
+    geometry: Numbers
+    centreface: Numbers
+    complexity: Numbers
+    timings: dict[str, Numbers]  # by job; a job without a file is absent
+    dialect: Dialect
+
+    def measure(self, method: str, test_set: str, name: str) -> Measure:
+        """A metric of a method on a test set; `method` may be `genuine`."""
+        numbers = self.genuine if method == "genuine" else self.metrics[method]
+        return measure(
+            numbers.get(test_set, {}), name, numbers.get("absent", {}), f"{method}.json, {test_set}"
+        )
+
+
+def measure(
+    numbers: Mapping[str, Any], name: str, absent: Mapping[str, Any], where: str, bounds: str = ""
+) -> Measure:
+    """`name` of a JSON mapping with `<name>_lo` and `<name>_hi`, or why it is absent."""
+    value = numbers.get(name)
+    if value is None:
+        reasons = {**absent, **numbers.get("absent", {})}
+        test_set = where.rpartition(" ")[2]
+        reason = reasons.get(name) or reasons.get(f"{test_set}.{name}") or f"not in {where}"
+        return Measure(None, reason=str(reason))
+    bounds = bounds or name
+    return Measure(float(value), _number(numbers.get(f"{bounds}_lo")), _number(numbers.get(f"{bounds}_hi")))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def read_json(path: Path, maker: str) -> Numbers:
+    """A JSON file with plain finite numbers; CharregError names the file and the stage that writes it."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise CharregError(f"{path}: found {constant}, wanted a number or no entry; repeat {maker}")
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except FileNotFoundError:
+        raise CharregError(f"{path}: not found, wanted what {maker} writes; run dvc repro") from None
+    except ValueError as error:
+        raise CharregError(f"{path}: not JSON ({error}); repeat {maker}") from None
+    if not isinstance(content, dict):
+        raise CharregError(f"{path}: found {type(content).__name__}, wanted a mapping; repeat {maker}")
+    return content
+
+
+def read_results(
+    *,
+    metrics: Path,
+    timings: Path,
+    complexity: Path,
+    methods: Sequence[str],
+    jobs: Sequence[str],
+    features: str,
+) -> Results:
+    """Read the numbers of the declared methods and jobs.
+
+    Raises CharregError naming the method when its metrics are missing; a missing timing file is no fault.
+    """
+    paths = {job: timings / f"{job}.json" for job in jobs}
+    return Results(
+        methods=tuple(methods),
+        metrics={
+            method: read_json(metrics / f"{method}.json", f"stage evaluate of method {method}")
+            for method in methods
+        },
+        genuine=read_json(metrics / "genuine.json", "stage evaluate_genuine"),
+        detection={
+            role: read_json(metrics / f"detection_{role}.json", f"stage lr_faces@{role}")
+            for role in ("train", "web", "cctv")
+        },
+        geometry=read_json(metrics / "geometry.json", "stage check_geometry"),
+        centreface=read_json(metrics / "centreface.json", "stage train_centreface"),
+        complexity=read_json(complexity, "stage complexity"),
+        timings={
+            job: read_json(path, f"the training of {job}") for job, path in paths.items() if path.is_file()
+        },
+        dialect=DIALECTS[features],
+    )

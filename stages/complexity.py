@@ -1,0 +1,42 @@
+"""Count parameters and time the inference of freshly built networks."""
+
+import argparse
+from pathlib import Path
+
+from charreg import distributed
+from charreg.errors import run
+from charreg.files import write_json
+from charreg.metrics.complexity import measure_complexity
+from charreg.params import read_params
+
+READS = (
+    *("device", "complexity"),
+    *("super_resolver", "regulariser", "discriminator", "feature_discriminator", "centreface"),
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    params = read_params(args.params, READS)
+
+    settings = {
+        "super_resolver": params.super_resolver.model_dump(),
+        "regulariser": params.regulariser.model_dump(),
+        "discriminator": params.discriminator.model_dump(),
+        "feature_discriminator": params.feature_discriminator.model_dump(),
+        "embedding": params.centreface.embedding,
+    }
+    found = measure_complexity(
+        settings,
+        batch=params.complexity.batch,
+        repeats=params.complexity.repeats,
+        device=distributed.start(params.device),
+    )
+    write_json(args.out, found)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,21 @@
+"""Put a method together that trains nothing of its own: bicubic, or phi_sr after phi_cr without stage 2."""
+
+import argparse
+from pathlib import Path
+
+from charreg.models import compose
+from charreg.errors import run
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--super-resolver", type=Path)
+    parser.add_argument("--characteristic", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    compose(args.method, args.super_resolver, args.characteristic, args.out)
+
+
+if __name__ == "__main__":
+    run(main)
