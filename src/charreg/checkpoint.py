@@ -1,7 +1,7 @@
 """Resume states of trainings: found by fingerprint, locked by their owner, whole or absent, never unpickled.
 
-A state is a safetensors file of tensors and a JSON note that names it and its SHA-256; the note is written last,
-so a state without a valid note does not exist. The two newest states are kept.
+A state is a safetensors file of tensors and a JSON note of the same name, with one SHA-256 over both; the note is
+written last, so a state without a valid note does not exist. The two newest states are kept.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -57,6 +58,7 @@ class Scratch:
         digest = hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()
         self.stage = stage
         self.folder = (root or scratch_root()) / stage.replace("@", "-") / digest[:16]
+        self._damaged: set[str] = set()  # names of states that were passed over
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -68,9 +70,7 @@ class Scratch:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = open(self.folder / "lock", "a+", encoding="ascii")  # noqa: SIM115  held open: the lock
         except OSError as error:
-            raise CharregError(
-                f"{self.folder}: {error.strerror}; wanted a folder for resume states"
-            ) from None
+            raise CharregError(f"{self.folder}: {error.strerror}; wanted a folder for resume states") from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,12 +80,15 @@ class Scratch:
                 raise CharregError(
                     f"{self.stage}: this training already runs as process {holder}; wait for it or stop it"
                 ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            for partial in self.folder.glob(".*.partial-*"):
-                partial.unlink()  # of a writer that was killed
-            self._tell_others_apart()
+            try:
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+                for partial in self.folder.glob(".*.partial-*"):
+                    partial.unlink()  # of a writer that was killed
+                self._tell_others_apart()
+            except OSError as error:
+                raise CharregError(f"{self.folder}: {error.strerror or error}; wanted room for resume states") from None
             yield
 
     def _tell_others_apart(self) -> None:
@@ -97,7 +100,7 @@ class Scratch:
             if others:
                 sys.stderr.write(f"{self.stage}: starts anew, {self._difference(others[-1])}\n")
             for old in others[: max(0, len(others) + 1 - KEPT_TRAININGS)]:
-                if not _held(old):
+                if not is_held(old):
                     shutil.rmtree(old, ignore_errors=True)
         write_json(note, self.fingerprint)
 
@@ -118,42 +121,59 @@ class Scratch:
         write its states must stop."""
         path = self.folder / f"state-{step:09d}.safetensors"
         content = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        note = {"step": step, **note}
         try:
             write_bytes(path, content)
-            digest = hashlib.sha256(content).hexdigest()
-            write_json(path.with_suffix(".json"), {"step": step, "sha256": digest, **note})
+            write_json(path.with_suffix(".json"), {"sha256": _digest(content, note), "note": note})
+            self._damaged.discard(path.stem)
+            self._forget_old()
         except OSError as error:
             raise CharregError(
                 f"{path}: {error.strerror or error}; the training stops, its earlier state is intact"
             ) from None
-        for old in self._notes()[KEPT:]:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def _forget_old(self) -> None:
+        """Keep the newest states that are not known to be damaged."""
+        kept = [note.stem for note in self._notes() if note.stem not in self._damaged][:KEPT]
+        for path in sorted(self.folder.glob("state-*")):  # a note goes before its tensors
+            if path.stem not in kept:
+                path.unlink()
 
     def _notes(self) -> list[Path]:
         return sorted(self.folder.glob("state-*.json"), reverse=True)
 
     def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The newest state that is whole, (tensors, note), or None; damaged ones are named and passed over."""
-        for path in self._notes():
+        notes = self._notes()
+        for path in notes:
             try:
                 return _read_state(path)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                self._damaged.add(path.stem)
                 sys.stderr.write(f"{path}: damaged ({error}); falling back to the state before\n")
+        if notes:
+            sys.stderr.write(f"{self.stage}: no whole resume state left, starts from step 0\n")
         return None
 
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    note = json.loads(path.read_text(encoding="utf-8"))
-    tensors = path.with_suffix(".safetensors")
-    content = tensors.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != note["sha256"]:
-        raise ValueError(f"sha256 {found[:12]}, wanted {note['sha256'][:12]}")
-    return load_tensors(content), note
+    state = json.loads(path.read_text(encoding="utf-8"))
+    content = path.with_suffix(".safetensors").read_bytes()
+    found = _digest(content, state["note"])
+    if found != state["sha256"]:
+        raise ValueError(f"sha256 {found[:12]}, wanted {str(state['sha256'])[:12]}")
+    return load_tensors(content), state["note"]
 
 
-def _held(folder: Path) -> bool:
+def _digest(content: bytes, note: Mapping[str, Any]) -> str:
+    """SHA-256 of a state: of the file of its tensors and of its note, in whatever order the keys are."""
+    digest = hashlib.sha256(content)
+    digest.update(json.dumps(note, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a running training owns these resume states."""
     with open(folder / "lock", "a", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -152,7 +152,7 @@ def box_of(face: DetectedFace) -> tuple[float, float, float, float]:
 
 
 def merge_faces(faces: list[DetectedFace], iou: float) -> list[DetectedFace]:
-    """Non-maximum suppression over scales and tiles: of faces overlapping by more than `iou` the most probable stays."""
+    """Non-maximum suppression over scales and tiles: of faces that overlap by more than `iou` the surest stays."""
     ordered = sorted(faces, key=lambda face: (-face.score, face.top, face.left))
     kept: list[DetectedFace] = []
     for face in ordered:
@@ -189,18 +189,14 @@ def points_in_square(points: Points, square: Square, size: int) -> Points:
     """Photograph px [K, 2] -> px of the crop that `crop_square` makes."""
     angle = math.radians(square.roll)
     x, y = points[:, 0] - square.x, points[:, 1] - square.y
-    turned = np.stack(
-        [x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)], axis=1
-    )
+    turned = np.stack([x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)], axis=1)
     return (turned / square.side + 0.5) * size
 
 
 # --- the cascade -----------------------------------------------------------------------------------------
 
 
-def run_cascade(
-    pixels: Pixels, min_face: int, thresholds: tuple[float, float, float]
-) -> tuple[Points, Points]:
+def run_cascade(pixels: Pixels, min_face: int, thresholds: tuple[float, float, float]) -> tuple[Points, Points]:
     """MTCNN on one picture, uint8 [H, W, 3]: boxes [K, 5] (left, top, right, bottom, score) and landmarks [K, 5, 2]."""
     cascade = load_cascade()
     image = torch.from_numpy(np.array(pixels, dtype=np.float32)).permute(2, 0, 1)[None]
@@ -287,9 +283,7 @@ def _candidates(image: torch.Tensor, boxes: torch.Tensor, size: int) -> tuple[to
     last = torch.minimum(whole[:, 2:4], torch.tensor([width, height]))
     inside = (last > first).all(dim=1)
     spans = torch.cat([first, last], dim=1)[inside].tolist()
-    crops = [
-        F.interpolate(image[:, :, y0:y1, x0:x1], size=(size, size), mode="area") for x0, y0, x1, y1 in spans
-    ]
+    crops = [F.interpolate(image[:, :, y0:y1, x0:x1], size=(size, size), mode="area") for x0, y0, x1, y1 in spans]
     return boxes[inside], torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
 
 

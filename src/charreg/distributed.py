@@ -72,6 +72,15 @@ def gather(x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def first(number: int) -> int:
+    """The number of the first process, in every process."""
+    if world_size() == 1:
+        return number
+    told = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(told, 0)
+    return int(told.item())
+
+
 def anyone(flag: bool) -> bool:
     """True in every process when it is true in one."""
     if world_size() == 1:

@@ -42,7 +42,7 @@ ORIENTATION_TAG = 0x0112
 BYTES_PER_PIXEL = 8  # no sound file is larger than this times max_pixels
 
 
-class RejectedImage(Exception):
+class RejectedImage(Exception):  # noqa: N818  an outcome, counted, not an error
     """A picture file that is left out; `reason` is a key of REASONS."""
 
     def __init__(self, reason: str) -> None:
@@ -63,6 +63,8 @@ def read_picture(path: Path, max_pixels: int, min_side: int = 1) -> Picture:
 
     Raises RejectedImage for whatever is wrong with the file's content, CharregError when it cannot be read at all.
     """
+    if path.exists() and not path.is_file():
+        raise RejectedImage("not_an_image")  # reading a pipe would wait for ever
     try:
         if path.stat().st_size > BYTES_PER_PIXEL * max_pixels:
             raise RejectedImage("too_large")

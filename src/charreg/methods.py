@@ -58,9 +58,7 @@ def resolve_images(
     """uint8 [B, 16, 16, 3] to uint8 [B, 64, 64, 3] and, where phi_cr ran, the regulated uint8 [B, 16, 16, 3]."""
     x = to_tensor(lr).to(device)
     regulated = method.regulate(x, domain)
-    S = method.super_resolve(
-        x if regulated is None else regulated, "genuine" if regulated is None else "artificial"
-    )
+    S = method.super_resolve(x if regulated is None else regulated, "artificial")  # regulated, or never to be
     return to_images(S), None if regulated is None else to_images(regulated)
 
 
@@ -81,7 +79,7 @@ def resolve_faces(
     domain: Domain = "artificial" if faces.meta.get("domain") == "artificial" else "genuine"
     if characteristic_module != "auto":
         domain = "genuine" if characteristic_module == "on" else "artificial"
-    rows = [{str(key): value for key, value in row.items()} for row in faces.index.fillna("").to_dict("records")]
+    rows = [{str(key): value for key, value in row.items()} for row in faces.index.astype(object).fillna("").to_dict("records")]
     with contextlib.ExitStack() as stack:
         writers = []
         for folder, size in ((name, HR_SIZE), (f"{name}_regulated", LR_SIZE)):

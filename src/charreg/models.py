@@ -99,7 +99,7 @@ def load_model(folder: Path) -> Model:
                 raise ValueError("its sha256 is not the one model.json names")
             network = blueprint.build()
             network.load_state_dict(load_tensors(content))
-        except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError, LookupError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise CharregError(
                 f"{path}: {reason}; damaged or of another version, restore it (dvc repro)"

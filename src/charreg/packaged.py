@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,11 +96,11 @@ def find_portraits() -> dict[str, list[Path]]:
     return people
 
 
-def split_people(people: list[str], counts: Mapping[str, int], seed: int) -> dict[str, list[str]]:
+def split_people(people: list[str], counts: Mapping[Any, int], seed: int) -> dict[str, list[str]]:
     """Disjoint people for every role, drawn by the seed. Raises CharregError when there are too few."""
     if sum(counts.values()) > len(people):
         raise CharregError(
-            f"packaged_photos.people: {sum(counts.values())} wanted by {len(counts)} roles, the package ships {len(people)}"
+            f"packaged_photos.people: {sum(counts.values())} people wanted, the package ships {len(people)}"
         )
     order = [people[i] for i in np.random.default_rng([seed, 0]).permutation(len(people))]
     split: dict[str, list[str]] = {}
@@ -136,9 +137,7 @@ def make_packaged_photos(out: Path, params: PackagedPhotos, seed: int) -> None:
                     scene, faces = compose_scene(backgrounds, portraits, params, rng)
                     names = params.camera_of[role]
                     photo = f"{i:04d}.jpg"
-                    (folder / photo).write_bytes(
-                        take_picture(scene, params.cameras[names[i % len(names)]], rng)
-                    )
+                    (folder / photo).write_bytes(take_picture(scene, params.cameras[names[i % len(names)]], rng))
                     for face in faces:
                         box = (face.left, face.top, face.width, face.height)
                         rows.writerow([photo, *(f"{value:.2f}" for value in box), face.identity])
@@ -181,18 +180,14 @@ def _read(path: Path) -> Pixels:
     try:
         return read_picture(path, MAX_PIXELS).pixels
     except RejectedImage as error:
-        raise CharregError(
-            f"{path}: {error.reason}, wanted the picture its package ships; install it again"
-        ) from None
+        raise CharregError(f"{path}: {error.reason}, wanted the picture its package ships; install it again") from None
 
 
 def _portrait(path: Path) -> Portrait:
     pixels = _read(path)
     faces = detect_faces(pixels, PORTRAIT_DETECTION)
     if not faces:
-        raise CharregError(
-            f"{path}: MTCNN finds no face in it, wanted one; install facenet-pytorch==2.5.3 again"
-        )
+        raise CharregError(f"{path}: MTCNN finds no face in it, wanted one; install facenet-pytorch==2.5.3 again")
     return Portrait(path, pixels, max(faces, key=lambda face: face.longer_side))
 
 
@@ -233,9 +228,7 @@ def compose_scene(
 def _background(backgrounds: list[Pixels], size: tuple[int, int], rng: np.random.Generator) -> Pixels:
     pixels = backgrounds[int(rng.integers(len(backgrounds)))]
     width, height = size
-    largest = min(
-        pixels.shape[1] / width, pixels.shape[0] / height
-    )  # px of the picture per px of the photograph
+    largest = min(pixels.shape[1] / width, pixels.shape[0] / height)  # px of the picture per px of the photograph
     zoom = largest * rng.uniform(0.6, 1.0)
     left = rng.uniform(0, pixels.shape[1] - width * zoom)
     top = rng.uniform(0, pixels.shape[0] - height * zoom)
@@ -281,9 +274,7 @@ def take_picture(scene: Light, camera: Camera, rng: np.random.Generator) -> byte
     """A JPEG file of the scene as a camera sees it: light, colour cast, blur, noise, quantisation, compression."""
     gain = np.exp(rng.normal(0, camera.cast, 3) * np.array([1, 0, 1]))
     light = scene * rng.uniform(*camera.light) * gain
-    light = ndimage.gaussian_filter(
-        light, (defocus := rng.uniform(*camera.defocus), defocus, 0), mode="nearest"
-    )
+    light = ndimage.gaussian_filter(light, (defocus := rng.uniform(*camera.defocus), defocus, 0), mode="nearest")
     kernel = motion_kernel(rng.uniform(*camera.motion), rng.uniform(0, np.pi))
     light = ndimage.convolve(light, kernel[..., None], mode="nearest")
     levels = from_light(light) + rng.normal(0, rng.uniform(*camera.noise), light.shape)
@@ -305,4 +296,5 @@ def motion_kernel(length: float, angle: float) -> Light:
             continue
         for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
             kernel[row + dy, column + dx] += (1 - abs(row + dy - y)) * (1 - abs(column + dx - x))
-    return kernel / kernel.sum()
+    weights: Light = kernel / kernel.sum()
+    return weights

@@ -89,6 +89,7 @@ class HrFaces(Section):
     size: Count
     lr_size: Count
     detection_scale: Positive
+    match_side: Positive  # px; the crop is framed by the box found when the face is shrunk to this longer side
     min_score: Share
     fallback: Literal["skip", "centre"]  # what to do with a portrait without a detected face
     copies: Count  # crops of each training portrait; the first is never jittered
@@ -286,8 +287,9 @@ def _parse(path: Path) -> Any:
         raise CharregError(
             f"{path}: not found, wanted the parameter file; run in the project's root"
         ) from None
-    except yaml.YAMLError as error:
-        raise CharregError(f"{path}: not plain YAML ({error}); no tags, no aliases to objects") from None
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CharregError(f"{path}: not plain YAML ({reason}); no tags, no aliases to objects") from None
 
 
 def read_all_params(path: Path) -> Params:
@@ -295,7 +297,11 @@ def read_all_params(path: Path) -> Params:
 
     Raises CharregError, one line, that names the file, the key, what was found and what was wanted.
     """
-    content = _parse(path)
+    return check_params(_parse(path), path)
+
+
+def check_params(content: Any, path: Path) -> Params:
+    """Check parsed parameters; `path` is the file a CharregError names."""
     if not isinstance(content, dict):
         raise CharregError(f"{path}: found {type(content).__name__}, wanted a mapping of parameters")
     try:

@@ -5,6 +5,7 @@ A run killed at any moment continues from its newest resume state and ends bit-i
 """
 
 import contextlib
+import io
 import math
 import os
 import platform
@@ -35,6 +36,8 @@ from charreg.params import Schedule
 from charreg.sampling import torch_seed
 
 Losses = dict[str, Tensor]
+
+PARENT = os.getppid()  # noted at import, long before the first step
 
 
 class Job(ABC):
@@ -109,7 +112,6 @@ class Interruption:
 
     def __init__(self) -> None:
         self.code = 0
-        self._parent = os.getppid()
         self._previous: dict[int, Any] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -125,7 +127,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def wanted(self) -> bool:
-        if not self.code and os.getppid() != self._parent:
+        if not self.code and os.getppid() != PARENT:
             self.code = 128 + signal.SIGTERM
         return distributed.anyone(bool(self.code))
 
@@ -144,9 +146,7 @@ class Training:
         self.sheets: dict[str, npt.NDArray[np.uint8]] = {}
         decay = job.schedule.ema
         self.averages = {
-            name: AveragedModel(
-                job.networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-            )
+            name: AveragedModel(job.networks[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
             for name in (job.averaged if decay else ())
         }
 
@@ -183,11 +183,7 @@ class Training:
         for kind, networks in (("network", self.job.networks), ("average", self.averages)):
             for name, network in networks.items():
                 prefix = f"{kind}.{name}/"
-                mine = {
-                    key.removeprefix(prefix): value
-                    for key, value in tensors.items()
-                    if key.startswith(prefix)
-                }
+                mine = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
                 network.load_state_dict(mine)
         for name, optimiser in self.job.optimisers.items():
             restore_optimiser(f"optimiser.{name}", optimiser, tensors)
@@ -223,6 +219,15 @@ class Training:
             self.curves.append({"step": self.done, **row})
             self.sums, self.summed = {}, 0
 
+    def check_weights(self) -> None:
+        """Refuse weights that are not finite: the update after a finite loss can still break them."""
+        for name, network in (*self.job.networks.items(), *self.averages.items()):
+            if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+                raise CharregError(
+                    f"{self.job.name}: weights of {name} are not finite after step {self.done}; nothing is exported, "
+                    "lower the learning rate or look at the data"
+                )
+
     def look(self) -> None:
         """Measure health signals and draw the sample sheet when they are due; only the first process does."""
         schedule, last = self.job.schedule, self.done == self.job.iterations
@@ -239,9 +244,7 @@ class Training:
         with torch.no_grad():
             if wants_health:
                 signals = self.job.health(networks)
-                self.signals.append(
-                    {"step": self.done, **{k: v for k, v in signals.items() if math.isfinite(v)}}
-                )
+                self.signals.append({"step": self.done, **{k: v for k, v in signals.items() if math.isfinite(v)}})
             if wants_sheet:
                 self.sheets[f"sheet-{self.done:07d}.png"] = self.job.sheet(networks)
         for name, network in networks.items():
@@ -259,6 +262,12 @@ def train(job: Job, scratch: Scratch, stop_after: int | None = None) -> Training
     state = scratch.newest()
     if state is not None:
         training.restore(*state)
+    if distributed.anyone(training.done != distributed.first(training.done)):
+        raise CharregError(
+            f"{job.name}: the processes found different resume states in {scratch.folder}; "
+            "wanted a folder that all of them share (DVC_ROOT)"
+        )
+    if state is not None and distributed.rank() == 0:
         sys.stderr.write(f"{job.name}: goes on from step {training.done} of {job.iterations}\n")
     first = distributed.rank() == 0
     bar = tqdm(
@@ -280,19 +289,29 @@ def train(job: Job, scratch: Scratch, stop_after: int | None = None) -> Training
                 interruption.code = 128 + signal.SIGTERM
             wanted = interruption.wanted()
             due = training.done % job.schedule.checkpoint_every == 0 or training.done == job.iterations
-            if (due or wanted) and first:
-                _keep_sheets(training, scratch)
-                scratch.save(training.done, training.tensors(), training.note())
+            if due or wanted:
+                training.check_weights()
+                if first:
+                    _keep_sheets(training, scratch)
+                    scratch.save(training.done, training.tensors(), training.note())
             if wanted:
                 distributed.wait_for_all()
-                sys.stderr.write(f"{job.name}: stopped at step {training.done}; the same command continues\n")
+                if first:
+                    bar.write(f"{job.name}: stopped at step {training.done}; the same command continues", sys.stderr)
                 raise SystemExit(interruption.code or 128 + signal.SIGTERM)
     return training
 
 
 def _keep_sheets(training: Training, scratch: Scratch) -> None:
     for name, picture in training.sheets.items():
-        Image.fromarray(picture).save(scratch.folder / name)
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, "PNG")
+        try:
+            write_bytes(scratch.folder / name, content.getvalue())
+        except OSError as error:
+            raise CharregError(
+                f"{scratch.folder / name}: {error.strerror or error}; the training stops, its earlier state is intact"
+            ) from None
     training.sheets.clear()
 
 
@@ -307,15 +326,21 @@ def run_job(
         distributed.wait_for_all()
         training = train(job, scratch)
         if distributed.rank() == 0:
-            with output_folder(out) as folder:
-                note = {"job": job.name, "seed": job.seed, "iterations": job.iterations, **info}
-                save_model(folder, training.exported(), job.blueprints, note)
-            with output_folder(curves) as folder:
-                write_table(folder / "curves.tsv", training.curves)
-                write_table(folder / "health.tsv", training.signals)
-                for sheet in scratch.folder.glob("sheet-*.png"):
-                    (folder / sheet.name).write_bytes(sheet.read_bytes())
-            write_json(timings, _timings(training))
+            try:
+                with output_folder(out) as folder:
+                    note = {"job": job.name, "seed": job.seed, "iterations": job.iterations, **info}
+                    save_model(folder, training.exported(), job.blueprints, note)
+                with output_folder(curves) as folder:
+                    write_table(folder / "curves.tsv", training.curves)
+                    write_table(folder / "health.tsv", training.signals)
+                    for sheet in scratch.folder.glob("sheet-*.png"):
+                        (folder / sheet.name).write_bytes(sheet.read_bytes())
+                write_json(timings, _timings(training))
+            except OSError as error:
+                raise CharregError(
+                    f"{error.filename or out}: {error.strerror or error}; the training is kept, "
+                    "mend this and the same command exports it"
+                ) from None
         distributed.wait_for_all()
     return training.exported()
 
@@ -324,8 +349,12 @@ def write_table(path: Path, rows: list[dict[str, float]]) -> None:
     """Rows as tab-separated values; the columns are those of all rows, in order of appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row)) or ["step"]
     lines = ["\t".join(columns)]
-    lines += ["\t".join(f"{row[key]:.6g}" if key in row else "" for key in columns) for row in rows]
+    lines += ["\t".join(_cell(row.get(key, "")) for key in columns) for row in rows]
     write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def _cell(value: float | str) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _timings(training: Training) -> dict[str, Any]:
@@ -340,8 +369,7 @@ def _timings(training: Training) -> dict[str, Any]:
         "peak_memory_mib": round(memory),
         "processes": distributed.world_size(),
         "parameters": {
-            name: sum(parameter.numel() for parameter in network.parameters())
-            for name, network in job.networks.items()
+            name: sum(parameter.numel() for parameter in network.parameters()) for name, network in job.networks.items()
         },
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "machine": {"cpu": _processor(), "cores": os.cpu_count(), "device": str(job.device)},

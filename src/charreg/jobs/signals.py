@@ -37,9 +37,9 @@ def in_batches(network: nn.Module, x: Tensor, size: int = 64) -> Tensor:
 
 def rows_of_faces(*rows: Tensor) -> npt.NDArray[np.uint8]:
     """A picture with one row per batch of faces [n, 3, S, S]; small faces are enlarged by whole pixels."""
-    pictures = []
+    pictures, columns = [], min(len(row) for row in rows)
     for row in rows:
-        images = to_images(row)
+        images = to_images(row[:columns])
         images = images.repeat(CELL // images.shape[1], axis=1).repeat(CELL // images.shape[2], axis=2)
         pictures.append(np.concatenate(list(images), axis=1))
     return np.concatenate(pictures, axis=0)

@@ -18,7 +18,7 @@ from charreg.networks.discriminators import Discriminator, FeatureDiscriminator
 from charreg.networks.regulariser import Regulariser
 from charreg.networks.super_resolver import SuperResolver
 
-PAPER = {
+PAPER: dict[str, Any] = {
     "super_resolver": {"width": 64, "blocks": (12, 3, 2), "norm": "bn", "output": "tanh"},
     "regulariser": {"width": 64, "blocks": 3, "norm": "bn", "output": "residual"},
     "discriminator": {"width": 64, "pooling": "late", "spectral_norm": True},
@@ -65,9 +65,7 @@ def countings(networks: Networks) -> dict[str, int]:
     """Every reading of "model parameters" (methods 1.8), by name."""
     artificial = count_parameters(networks.super_resolver)
     genuine = artificial + count_parameters(networks.regulariser)
-    stage_2 = genuine + count_parameters(
-        networks.inverse, networks.lr_discriminator, networks.feature_discriminator
-    )
+    stage_2 = genuine + count_parameters(networks.inverse, networks.lr_discriminator, networks.feature_discriminator)
     inverse = stage_2 + count_parameters(networks.inverse_discriminator)
     return {
         "deployed_genuine": genuine,
@@ -113,9 +111,7 @@ def inference_times(networks: Networks, batch: int, repeats: int, device: torch.
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def measure_complexity(
-    settings: dict[str, Any], *, batch: int, repeats: int, device: torch.device
-) -> dict[str, Any]:
+def measure_complexity(settings: dict[str, Any], *, batch: int, repeats: int, device: torch.device) -> dict[str, Any]:
     """Countings and times at the run's widths and at the paper's, as `reports/complexity.json` has them."""
     report: dict[str, Any] = {
         "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),

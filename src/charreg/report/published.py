@@ -57,6 +57,4 @@ def row_of(method: str) -> Row:
         if row.method == method:
             return row
     known = ", ".join(row.method for row in ROWS)
-    raise CharregError(
-        f"{method}: no row in the report, found rows for {known}; add it to report/published.py"
-    )
+    raise CharregError(f"{method}: no row in the report, found rows for {known}; add it to report/published.py")

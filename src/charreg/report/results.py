@@ -60,23 +60,16 @@ class Results:
     def measure(self, method: str, test_set: str, name: str) -> Measure:
         """A metric of a method on a test set; `method` may be `genuine`."""
         numbers = self.genuine if method == "genuine" else self.metrics[method]
-        return measure(
-            numbers.get(test_set, {}), name, numbers.get("absent", {}), f"{method}.json, {test_set}"
-        )
+        return measure(numbers.get(test_set, {}), name, numbers.get("absent", {}), f"{method}.json, {test_set}")
 
 
-def measure(
-    numbers: Mapping[str, Any], name: str, absent: Mapping[str, Any], where: str, bounds: str = ""
-) -> Measure:
+def measure(numbers: Mapping[str, Any], name: str, absent: Mapping[str, Any], where: str) -> Measure:
     """`name` of a JSON mapping with `<name>_lo` and `<name>_hi`, or why it is absent."""
     value = numbers.get(name)
     if value is None:
-        reasons = {**absent, **numbers.get("absent", {})}
-        test_set = where.rpartition(" ")[2]
-        reason = reasons.get(name) or reasons.get(f"{test_set}.{name}") or f"not in {where}"
+        reason = {**absent, **numbers.get("absent", {})}.get(name) or f"not in {where}"
         return Measure(None, reason=str(reason))
-    bounds = bounds or name
-    return Measure(float(value), _number(numbers.get(f"{bounds}_lo")), _number(numbers.get(f"{bounds}_hi")))
+    return Measure(float(value), _number(numbers.get(f"{name}_lo")), _number(numbers.get(f"{name}_hi")))
 
 
 def _number(value: Any) -> float | None:
@@ -117,8 +110,7 @@ def read_results(
     return Results(
         methods=tuple(methods),
         metrics={
-            method: read_json(metrics / f"{method}.json", f"stage evaluate of method {method}")
-            for method in methods
+            method: read_json(metrics / f"{method}.json", f"stage evaluate of method {method}") for method in methods
         },
         genuine=read_json(metrics / "genuine.json", "stage evaluate_genuine"),
         detection={
@@ -128,8 +120,6 @@ def read_results(
         geometry=read_json(metrics / "geometry.json", "stage check_geometry"),
         centreface=read_json(metrics / "centreface.json", "stage train_centreface"),
         complexity=read_json(complexity, "stage complexity"),
-        timings={
-            job: read_json(path, f"the training of {job}") for job, path in paths.items() if path.is_file()
-        },
+        timings={job: read_json(path, f"the training of {job}") for job, path in paths.items() if path.is_file()},
         dialect=DIALECTS[features],
     )

@@ -1,0 +1,103 @@
+"""The metrics files: which faces are compared with which, test set by test set."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from charreg.errors import CharregError
+from charreg.faces import FaceSet, open_faces
+from charreg.metrics.bootstrap import centred_interval, multiplicities
+from charreg.metrics.distances import Reference, measure_distances
+from charreg.metrics.features import FeatureNetwork
+from charreg.metrics.fidelity import measure_fidelity
+from charreg.metrics.identification import RANKS, Embedder, embed_for_matching, identify, make_trials
+from charreg.metrics.scores import Scores
+from charreg.params import Evaluate
+
+GENUINE_SETS = ("web", "cctv")
+
+
+def evaluate_genuine(
+    genuine: Mapping[str, FaceSet],
+    reference: Mapping[str, Reference],
+    network: FeatureNetwork,
+    options: Evaluate,
+    seed: int,
+) -> dict[str, Any]:
+    """Distances of genuine LR faces, by test set, from the artificial LR faces (Table 5, first row).
+
+    `artificial` is the floor: one half of the artificial faces from the other.
+    """
+    features = {name: network.extract(faces.images, options.batch) for name, faces in genuine.items()}
+    scores = {
+        name: measure_distances(reference["lr"], found, network, options, seed, "lr_")
+        for name, found in features.items()
+    }
+    floor = measure_distances(reference["lr_a"], reference["lr_b"].sample, network, options, seed, "lr_")
+    return {name: found.as_json() for name, found in {**scores, "artificial": floor}.items()}
+
+
+def evaluate_method(
+    sr: Path,
+    hr_test: FaceSet,
+    reference: Mapping[str, Reference],
+    network: FeatureNetwork,
+    embed: Embedder,
+    options: Evaluate,
+    seed: int,
+) -> dict[str, Any]:
+    """Everything measured on one method: its FaceSets `web`, `cctv`, `hr_test` and, if any, `<name>_regulated` in `sr`.
+
+    Raises CharregError when a set is missing or damaged, or `hr_test` does not follow the true faces.
+    """
+    found = {}
+    for name in GENUINE_SETS:
+        faces = open_faces(sr / name)
+        regulated = open_faces(sr / f"{name}_regulated") if (sr / f"{name}_regulated").exists() else None
+        if regulated is not None and len(regulated) != len(faces):
+            raise CharregError(
+                f"{regulated.folder}: found {len(regulated)} faces, wanted {len(faces)} as in {faces.folder};"
+                " repeat stage super_resolve"
+            )
+        scores = Scores()
+        for reference_part, prefix, results in (("hr", "", faces), ("lr", "lr_", regulated)):
+            if results is not None:
+                features = network.extract(results.images, options.batch)
+                scores.update(measure_distances(reference[reference_part], features, network, options, seed, prefix))
+        scores.update(measure_identification(faces, embed, options, seed))
+        found[name] = scores.as_json()
+    found["hr_test"] = compare_with_truth(open_faces(sr / "hr_test"), hr_test, options, seed).as_json()
+    return found
+
+
+def measure_identification(faces: FaceSet, embed: Embedder, options: Evaluate, seed: int) -> Scores:
+    """Rank-1, 5 and 20 on a set of super-resolved faces (Table 2); absent with the reason where it cannot be."""
+    albums = [str(album) for album in faces.index["album"]]
+    try:
+        trials = make_trials(faces.identities, albums, options.trials, options.cross_album)
+        vectors = embed_for_matching(embed, faces.images, options.match_input)
+        numbers = identify(vectors, trials, options.bootstrap, seed, "identification")
+    except CharregError as error:
+        return Scores(absent={f"rank{k}": str(error) for k in RANKS})
+    people = int(numbers["n_identities"])
+    reason = f"{people} identities in the gallery: everybody is among the first"
+    return Scores(numbers, {f"rank{k}": f"{reason} {k}" for k in RANKS if k >= people})
+
+
+def compare_with_truth(results: FaceSet, truth: FaceSet, options: Evaluate, seed: int) -> Scores:
+    """PSNR and SSIM of super-resolved artificial faces (Table 3), means over images with 95% intervals."""
+    rows = ["source", "photo"]
+    if len(results) != len(truth) or not (results.index[rows].values == truth.index[rows].values).all():
+        raise CharregError(
+            f"{results.folder}: {len(results)} faces that do not follow the {len(truth)} of {truth.folder};"
+            " repeat stage super_resolve"
+        )
+    scores = Scores({"n_images": len(truth)})
+    values = measure_fidelity(results.images, truth.images)
+    if not len(truth):
+        return Scores(scores.numbers, dict.fromkeys(values, "found 0 faces, wanted at least 1"))
+    means = multiplicities(len(truth), options.bootstrap, seed, "fidelity") / len(truth)
+    for name, per_image in values.items():
+        point = float(per_image.mean())
+        scores.add(name, point, centred_interval(point, means @ per_image))
+    return scores

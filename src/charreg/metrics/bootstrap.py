@@ -1,0 +1,27 @@
+"""Bootstrap resamples as multiplicities, and the 95% interval they give."""
+
+import numpy as np
+import numpy.typing as npt
+
+from charreg.sampling import random_numbers
+
+Floats = npt.NDArray[np.float64]
+
+
+def multiplicities(count: int, resamples: int, *words: object) -> Floats:
+    """How often each of `count` items is drawn, float64 [resamples, count]; every row sums to `count`.
+
+    A function of the words (seed, metric) alone.
+    """
+    return random_numbers(*words, "bootstrap").multinomial(count, np.full(count, 1 / count), resamples).astype(float)
+
+
+def centred_interval(point: float, resampled: Floats) -> tuple[float, float]:
+    """95% interval: the spread of the resampled values, laid around the point estimate.
+
+    Resampling repeats items, so a Fréchet distance of a resample is too large on average (its covariance has
+    a lower rank); quantiles taken as they are would lie above the estimate. Subtracting the mean of the
+    resampled values takes that shift out. It does not take out the small-sample bias of the estimate itself.
+    """
+    low, high = np.quantile(resampled, (0.025, 0.975)) - resampled.mean()
+    return point + float(low), point + float(high)

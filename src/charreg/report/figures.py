@@ -1,0 +1,259 @@
+"""The paper's figures and the training curves, as small lossless PNG files.
+
+Every figure shows the same faces: a list drawn once per set from the seed.
+"""
+
+import csv
+import io
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from PIL import Image, ImageDraw, ImageFont
+
+from charreg.errors import CharregError
+from charreg.faces import Pixels, open_faces
+from charreg.files import write_bytes
+from charreg.report.published import ROLES, row_of
+
+SIDE = 64  # px of a face in a picture
+GAP = 2
+GROUP_GAP = 14
+LARGEST = 300_000  # bytes of a picture; larger ones are written without enlargement
+WHITE, INK = (255, 255, 255), (40, 40, 40)
+
+Strip = tuple[str, list[Pixels]]  # a label and its faces, uint8 [s, s, 3]
+
+
+def chosen_faces(count: int, wanted: int, seed: int, name: str) -> list[int]:
+    """The faces of a set that every figure shows: `wanted` of `count`, drawn from the seed and the set's name."""
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return sorted(int(face) for face in generator.choice(count, min(wanted, count), replace=False))
+
+
+def read_faces(folder: Path, which: Sequence[int], lr: bool = False) -> list[Pixels]:
+    """Some faces of a FaceSet; `lr` takes the artificial 16x16 faces of an HR set."""
+    faces = open_faces(folder)
+    images = faces.lr if lr else faces.images
+    if images is None or (which and which[-1] >= len(images)):
+        found = "no artificial faces" if images is None else f"{len(images)} faces"
+        raise CharregError(f"{folder}: found {found}, wanted face {max(which, default=0)}; repeat dvc repro")
+    return [np.asarray(images[face]) for face in which]
+
+
+def _enlarged(face: Pixels) -> Image.Image:
+    return Image.fromarray(face).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def strip_picture(blocks: Sequence[tuple[str, Sequence[Strip]]], factor: int = 2) -> Image.Image:
+    """Rows of faces with their labels at the left, in titled blocks; faces are enlarged by whole pixels."""
+    side, gap = SIDE * factor, GAP * factor
+    font, title_font = _font(7 * factor), _font(8 * factor)
+    labels = [label for _, strips in blocks for label, _ in strips]
+    margin = int(max(font.getlength(label) for label in labels)) + 5 * factor if any(labels) else 0
+    columns = max((len(faces) for _, strips in blocks for _, faces in strips), default=0)
+    title_height = 13 * factor
+    height = sum(len(strips) * (side + gap) + (title_height if title else 0) for title, strips in blocks)
+    height += GROUP_GAP * factor * (len(blocks) - 1)
+    picture = Image.new("RGB", (max(1, margin + columns * (side + gap) - gap), max(1, height - gap)), WHITE)
+    draw = ImageDraw.Draw(picture)
+    top = 0
+    for title, strips in blocks:
+        if title:
+            draw.text((0, top + title_height // 2), title, INK, title_font, anchor="lm")
+            top += title_height
+        for label, faces in strips:
+            draw.text((margin - 4 * factor, top + side // 2), label, INK, font, anchor="rm")
+            for at, face in enumerate(faces):
+                tile = _enlarged(face).resize((side, side), Image.Resampling.NEAREST)
+                picture.paste(tile, (margin + at * (side + gap), top))
+            top += side + gap
+        top += GROUP_GAP * factor
+    return picture
+
+
+def _save(path: Path, blocks: Sequence[tuple[str, Sequence[Strip]]]) -> None:
+    for factor in (2, 1):
+        out = io.BytesIO()
+        strip_picture(blocks, factor).save(out, "PNG", optimize=True)
+        if out.tell() <= LARGEST:
+            break
+    write_bytes(path, out.getvalue())
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the face sets of a report lie."""
+
+    sr: Path
+    hr: Path
+    lr: Path
+
+
+def draw_faces(
+    out: Path,
+    folders: Folders,
+    methods: Sequence[str],
+    faces: int,
+    seed: int,
+    simulated: Mapping[str, bool],
+) -> dict[str, str]:
+    """Draw every figure made of faces into `out`; returns what was drawn: file name -> caption.
+
+    methods: the declared ones, in the order of the report; faces: how many per set.
+    """
+    which = {role: chosen_faces(len(open_faces(folders.lr / role)), faces, seed, role) for role in ROLES}
+    genuine = {role: read_faces(folders.lr / role, which[role]) for role in ROLES}
+    word = {role: "simulated camera" if simulated[role] else "genuine" for role in ROLES}
+    captions = {}
+
+    name = "figure3_genuine.png"
+    _save(out / name, [("", [(f"{role}", genuine[role]) for role in ROLES])])
+    captions[name] = "Figure 3. Random low-resolution faces: " + "; ".join(
+        f"{role} ({word[role]}; paper: {paper})" for role, paper in ROLES.items()
+    )
+
+    resolved = {
+        role: [(row_of(method).label, read_faces(folders.sr / method / role, which[role])) for method in methods]
+        for role in ROLES
+    }
+    for role in ROLES:
+        name = f"methods_{role}.png"
+        _save(out / name, [("", [("LR", genuine[role]), *resolved[role]])])
+        captions[name] = f"The same low-resolution faces through every method, {role} ({word[role]})"
+
+    if "cr" in methods:
+        name = "figure5_triplets.png"
+        blocks = []
+        for role in ROLES:
+            regulated = read_faces(folders.sr / "cr" / f"{role}_regulated", which[role])
+            sr = dict(resolved[role])[row_of("cr").label]
+            triplets = [list(triplet) for triplet in zip(genuine[role], regulated, sr, strict=True)]
+            title = f"{role}: LR, regulated, SR"
+            blocks += [(title, [("", one) for one in triplets[::2]]), (" ", [("", one) for one in triplets[1::2]])]
+        _save_side_by_side(out / name, blocks)
+        captions[name] = "Figure 5. Low-resolution, regulated and super-resolved faces of CR, two triplets a row"
+
+    test = folders.hr / "test"
+    chosen = chosen_faces(len(open_faces(test)), faces, seed, "hr_test")
+    strips = [("LR", read_faces(test, chosen, lr=True))]
+    strips += [(row_of(method).label, read_faces(folders.sr / method / "hr_test", chosen)) for method in methods]
+    _save(out / "methods_hr_test.png", [("", [*strips, ("HR", read_faces(test, chosen))])])
+    captions["methods_hr_test.png"] = "Artificial low-resolution faces through every method, and the truth"
+    return captions
+
+
+def _save_side_by_side(path: Path, blocks: Sequence[tuple[str, Sequence[Strip]]]) -> None:
+    for factor in (2, 1):
+        pictures = [strip_picture([block], factor) for block in blocks]
+        width = sum(picture.width for picture in pictures) + GROUP_GAP * factor * (len(pictures) - 1)
+        sheet = Image.new("RGB", (width, max(picture.height for picture in pictures)), WHITE)
+        left = 0
+        for picture in pictures:
+            sheet.paste(picture, (left, 0))
+            left += picture.width + GROUP_GAP * factor
+        out = io.BytesIO()
+        sheet.save(out, "PNG", optimize=True)
+        if out.tell() <= LARGEST:
+            break
+    write_bytes(path, out.getvalue())
+
+
+# --- curves ----------------------------------------------------------------------------------------------
+
+Series = dict[str, tuple[list[float], list[float]]]  # column: (steps, values)
+
+
+def read_series(path: Path) -> Series:
+    """The columns of a TSV file against its `step`; empty when there is no file, empty cells are skipped."""
+    series: Series = {}
+    if not path.is_file():
+        return series
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            for name, text in row.items():
+                if name == "step" or not text:
+                    continue
+                try:
+                    step, value = float(row["step"]), float(text)
+                except (ValueError, KeyError):
+                    raise CharregError(f"{path}: found {text!r} under {name}, wanted numbers and a step") from None
+                if math.isfinite(value):
+                    steps, values = series.setdefault(name, ([], []))
+                    steps.append(step)
+                    values.append(value)
+    return series
+
+
+def _panels(losses: Series, health: Series) -> dict[str, Series]:
+    """Series that share a unit share a panel."""
+    panels: dict[str, Series] = {"losses": {}, "accuracy, share": {}, "PSNR, dB": {}, "other signals": {}}
+    for name, one in {**losses, **health}.items():
+        if "accuracy" in name:
+            panels["accuracy, share"][name] = one
+        elif name.startswith("psnr"):
+            panels["PSNR, dB"][name] = one
+        else:
+            panels["losses" if name in losses else "other signals"][name] = one
+    return panels
+
+
+def draw_curves(out: Path, training: Path, jobs: Sequence[str]) -> dict[str, str]:
+    """One picture of all losses and health signals, a row of panels per job; returns file name -> caption."""
+    found = {
+        job: _panels(read_series(training / job / "curves.tsv"), read_series(training / job / "health.tsv"))
+        for job in jobs
+    }
+    found = {job: panels for job, panels in found.items() if any(panels.values())}
+    if not found:
+        return {}
+    units = [unit for unit in next(iter(found.values())) if any(panels[unit] for panels in found.values())]
+    with mpl.rc_context({"font.size": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}):
+        figure = Figure(figsize=(2.9 * len(units), 1.75 * len(found)), layout="constrained")
+        grid = figure.subplots(len(found), len(units), squeeze=False)
+        for axes_row, (job, panels) in zip(grid, found.items(), strict=True):
+            for axes, unit in zip(axes_row, units, strict=True):
+                _draw_panel(axes, panels[unit], unit)
+            axes_row[0].set_ylabel(job, fontweight="bold", fontsize=8)
+        for axes, unit in zip(grid[0], units, strict=True):
+            axes.set_title(unit + (" (logarithmic)" if unit == "losses" else ""), fontsize=8)
+        out_bytes = io.BytesIO()
+        figure.savefig(out_bytes, format="png", dpi=110, metadata={"Software": None})
+    picture = Image.open(out_bytes).convert("RGB").quantize(64)  # line art: few colours, a third of the size
+    small = io.BytesIO()
+    picture.save(small, "PNG", optimize=True)
+    write_bytes(out / "training.png", small.getvalue())
+    return {"training.png": "Losses and health signals of every training against the step"}
+
+
+def _draw_panel(axes: Axes, panel: Series, unit: str) -> None:
+    if not panel:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[["left", "bottom"]].set_visible(False)
+        return
+    logarithmic = unit == "losses" and all(value >= 0 for _, values in panel.values() for value in values)
+    for name, (steps, values) in panel.items():
+        points = [(step, value) for step, value in zip(steps, values, strict=True) if value > 0 or not logarithmic]
+        xs, ys = [step for step, _ in points], [value for _, value in points]
+        axes.plot(xs, ys, linewidth=0.9, label=name, marker="." if len(points) < 3 else None)
+    if logarithmic:
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high > 10 * low:
+            axes.yaxis.set_minor_formatter(NullFormatter())
+    if unit.startswith("accuracy"):
+        axes.set_ylim(0, 1.02)
+    axes.legend(fontsize=5.5, frameon=False, loc="best", handlelength=1.2, labelspacing=0.2)
+    axes.tick_params(width=0.5, length=2)

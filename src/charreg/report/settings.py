@@ -1,0 +1,79 @@
+"""What a run does that the paper does not: stabilisers, and every key that differs from profiles/paper.yaml."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from charreg.params import Params
+from charreg.profiles import read_profile
+from charreg.report.tables import Column, Table
+
+BOOKKEEPING = ("log_every", "health_every", "sheet_every", "checkpoint_every")  # change no number
+ADVERSARIAL = ("pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
+
+
+def stabilisers(params: Params) -> list[str]:
+    """Options beyond the paper that are on (methods, section 9), a phrase each."""
+    jobs = {name: getattr(params, name) for name in ("pretrain_sr", *ADVERSARIAL)}
+    found = []
+    if params.discriminator.spectral_norm:
+        found.append("spectral norm on image discriminators")
+    if params.feature_discriminator.spectral_norm:
+        found.append("spectral norm on the feature discriminator")
+    switches = (
+        *(("ema", 0.0, "generator averages (EMA)"), ("clip_norm", 0.0, "gradient clipping at norm")),
+        *(("d_lr_factor", 1.0, "discriminator rate factor"), ("r1_gamma", 0.0, "R1 penalty")),
+        *(("label_smoothing", 0.0, "label smoothing"), ("d_noise", 0.0, "discriminator noise")),
+        *(("d_jitter", False, "discriminator jitter"), ("lr_decay", "none", "rate decay")),
+        *(("adv_warmup", 0.0, "adversarial warm-up"), ("adv_ramp", 0.0, "adversarial ramp")),
+        *(("content_weight", 0.0, "content term of the inverse"), ("identity_weight", 0.0, "identity term")),
+        *(("keep_sr_adv", 0.0, "image GAN kept in stage 2"), ("detach_ul_target", False, "detached target of eq. 7")),
+        ("sr_on_pseudo", False, "SR on pseudo-genuine faces"),
+    )
+    for key, off, words in switches:
+        values = {name: getattr(job, key) for name, job in jobs.items() if hasattr(job, key)}
+        on = {name: value for name, value in values.items() if value != off}
+        if on:
+            settings = ", ".join(_plain(value) for value in dict.fromkeys(on.values()) if value is not True)
+            where = "" if len(on) == len(jobs) else f" ({', '.join(on)})"
+            found.append(f"{words}{' ' + settings if settings else ''}{where}")
+    return found
+
+
+def departures(params: Params, paper: Path) -> Table:
+    """The keys of profiles/paper.yaml that this run sets otherwise."""
+    rows = []
+    for key, wanted in _flat(read_profile(paper)):
+        if key.endswith(BOOKKEEPING):
+            continue
+        value: Any = params
+        for part in key.split("."):
+            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+        if _plain(value) != _plain(wanted):
+            rows.append((f"`{key}`", (_plain(value), _plain(wanted))))
+    return Table(
+        "settings",
+        "Where this run departs from the paper's setting",
+        (Column("run", "this run"), Column("paper", "paper (profiles/paper.yaml)")),
+        tuple(rows),
+        first="Key",
+    )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_plain(part) for part in value) + "]"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    try:
+        return f"{float(value):,.0f}" if float(value) >= 1000 else f"{float(value):g}"
+    except (TypeError, ValueError):
+        return str(value)

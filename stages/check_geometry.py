@@ -1,0 +1,31 @@
+"""Check that artificial and genuine LR faces lie alike in their frames, before any GAN sees them."""
+
+import argparse
+from pathlib import Path
+
+from charreg.contact import save_png
+from charreg.errors import run
+from charreg.faces import open_faces
+from charreg.files import write_json
+from charreg.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics
+from charreg.params import read_params
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hr", type=Path, required=True, help="HR faces with their artificial LR faces")
+    parser.add_argument("--lr", type=Path, required=True, help="genuine LR faces")
+    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--figure", type=Path, required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args(argv)
+    params = read_params(args.params, ["geometry"])
+    hr, genuine = open_faces(args.hr), open_faces(args.lr)
+    agreement = compare_geometry(hr, genuine)
+    save_png(args.figure, draw_geometry(hr, genuine, agreement))  # written even when the check fails: to look at
+    check_agreement(agreement, params.geometry.max_shift)
+    write_json(args.metrics, geometry_metrics(agreement))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,33 @@
+"""Crop the high-resolution faces of one role and make their artificial low-resolution faces."""
+
+import argparse
+from pathlib import Path
+
+from charreg.contact import draw_faces, save_png
+from charreg.errors import run
+from charreg.extraction import make_hr_faces
+from charreg.faces import FaceWriter, open_faces
+from charreg.files import output_folder
+from charreg.params import read_params
+from charreg.sources import find_photos
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--role", choices=["train", "test"], required=True)
+    parser.add_argument("--raw", type=Path, required=True, help="folder of portraits")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sheet", type=Path, required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args(argv)
+    params = read_params(args.params, ["seed", "detection", "hr_faces", f"hr_roles.{args.role}"])
+    source = params.hr_roles[args.role]
+    raw = find_photos(source.source, args.raw)
+    sizes = (params.hr_faces.size, params.hr_faces.lr_size)
+    with output_folder(args.out) as out, FaceWriter(out, *sizes) as writer:
+        make_hr_faces(writer, args.role, raw, source, params.detection, params.hr_faces, params.seed)
+    save_png(args.sheet, draw_faces(open_faces(args.out), limit=200))
+
+
+if __name__ == "__main__":
+    run(main)

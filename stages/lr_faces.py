@@ -1,0 +1,36 @@
+"""Find the genuine low-resolution faces of one role."""
+
+import argparse
+from pathlib import Path
+
+from charreg.contact import draw_faces, save_png
+from charreg.errors import run
+from charreg.extraction import make_lr_faces, read_exclusions
+from charreg.faces import FaceWriter, open_faces
+from charreg.files import output_folder, write_json
+from charreg.params import read_params
+from charreg.sources import find_photos
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--role", choices=["train", "web", "cctv"], required=True)
+    parser.add_argument("--raw", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--exclude", type=Path, required=True, help="faces to leave out: `photo left top` a line")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sheet", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args(argv)
+    params = read_params(args.params, ["detection", "lr_faces", f"lr_roles.{args.role}"])
+    source = params.lr_roles[args.role]
+    raw = find_photos(source.source, args.raw)
+    exclusions = read_exclusions(args.exclude)
+    with output_folder(args.out) as out, FaceWriter(out, params.lr_faces.size) as writer:
+        metrics = make_lr_faces(writer, args.role, raw, source, params.detection, params.lr_faces, exclusions)
+    save_png(args.sheet, draw_faces(open_faces(args.out)))
+    write_json(args.metrics, metrics)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,38 @@
+"""Write the report of a run: report.md, its tables and its pictures."""
+
+import argparse
+from pathlib import Path
+
+from charreg.errors import run
+from charreg.params import read_params
+from charreg.report.figures import Folders
+from charreg.report.markdown import Inputs, write_report
+
+READS = (
+    *("report", "seed", "epoch_scale", "methods", "joint_variants", "hr_roles", "lr_roles", "evaluate"),
+    *("super_resolver", "regulariser", "discriminator", "feature_discriminator", "centreface"),
+    *("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint"),
+    *("detection", "lr_faces", "hr_faces", "geometry"),
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    for name in ("metrics", "timings", "complexity", "training", "sr", "hr", "lr", "paper", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args(argv)
+    params = read_params(args.params, READS)
+    inputs = Inputs(
+        metrics=args.metrics,
+        timings=args.timings,
+        complexity=args.complexity,
+        training=args.training,
+        paper=args.paper,
+        faces=Folders(sr=args.sr, hr=args.hr, lr=args.lr),
+    )
+    write_report(inputs, params, args.out)
+
+
+if __name__ == "__main__":
+    run(main)

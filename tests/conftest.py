@@ -1,0 +1,266 @@
+"""What the suite shares: THE toy params, drawn faces, first-stage models, and no network."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from charreg.faces import FaceSet, FaceWriter, Pixels, open_faces
+from charreg.jobs.finetune_joint import FirstStage
+from charreg.models import Blueprint, Model
+from charreg.params import Params
+from charreg.resampling import resize_image
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# --- no network ------------------------------------------------------------------------------------------
+
+
+def _outside(host: object) -> bool:
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    if name in ("", "None", "localhost", "0.0.0.0", "::", socket.gethostname()):
+        return False
+    try:
+        return not ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return True  # a name that would have to be looked up
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Let sockets reach AF_UNIX and loopback only (gloo, torchrun and multiprocessing need those)."""
+    patch = pytest.MonkeyPatch()
+
+    def guarded(name: str) -> Callable[..., Any]:
+        original = getattr(socket.socket, name)
+
+        def call(self: socket.socket, *args: Any) -> Any:
+            address = args[-1]
+            if self.family != socket.AF_UNIX and isinstance(address, tuple) and _outside(address[0]):
+                pytest.fail(f"the suite needs no network, but something wanted {name} {address}")
+            return original(self, *args)
+
+        return call
+
+    for name in ("connect", "connect_ex", "sendto"):
+        patch.setattr(socket.socket, name, guarded(name), raising=False)
+
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        if _outside(host):
+            pytest.fail(f"the suite needs no network, but something looked up {host!r}")
+        return look_up(host, *args, **options)
+
+    patch.setattr(socket, "getaddrinfo", getaddrinfo)
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):  # for subprocesses: a closed port
+        patch.setenv(variable, "http://127.0.0.1:9")
+    patch.setenv("no_proxy", "localhost,127.0.0.1")
+    patch.setenv("DVC_NO_ANALYTICS", "1")
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tests share two cores; those about threads set their own number."""
+    torch.set_num_threads(int(os.environ.get("CHARREG_TEST_THREADS", "1")))
+
+
+# --- THE toy params --------------------------------------------------------------------------------------
+
+SCHEDULE = {
+    "iterations": 6,
+    "batch": 4,
+    "ema": 0.5,
+    "log_every": 2,
+    "health_every": 3,
+    "sheet_every": 6,
+    "checkpoint_every": 2,
+}
+JOBS = ("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
+TOY: dict[str, Any] = {
+    "launch": "python",
+    "device": "cpu",
+    "packaged_photos": {
+        "people": {"hr_train": 3, "hr_test": 2, "train": 2, "web": 2, "cctv": 2},
+        "photos": {"train": 2, "web": 2, "cctv": 2},
+    },
+    "lr_faces": {"executor": "serial"},
+    "hr_faces": {"executor": "serial", "copies": 2},
+    "super_resolver": {"width": 4, "blocks": [2, 1, 1]},
+    "regulariser": {"width": 4, "blocks": 1},
+    "discriminator": {"width": 4},
+    "feature_discriminator": {"widths": [8, 8, 4, 4]},
+    "centreface": {"width": 0.0625, "embedding": 8},
+    **dict.fromkeys(JOBS, SCHEDULE),
+    "evaluate": {"batch": 8, "bootstrap": 5, "kd_subsets": 3, "kd_subset_size": 6, "trials": 2},
+    "complexity": {"batch": 2, "repeats": 1},
+    "report": {"faces": 2},
+}
+
+
+def merged(base: Any, changes: Any) -> Any:
+    """`base` with `changes` put in, mapping by mapping; neither is touched."""
+    if not (isinstance(base, Mapping) and isinstance(changes, Mapping)):
+        return changes
+    return {**base, **{key: merged(base.get(key), value) for key, value in changes.items()}}
+
+
+def toy_content(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """params.yaml made tiny, as plain values; keys of `changes` may be dotted (`pretrain_sr.batch`)."""
+    content = merged(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")), TOY)
+    for key, value in (changes or {}).items():
+        *sections, last = key.split(".")
+        inner = content
+        for section in sections:
+            inner = inner[section]
+        inner[last] = value
+    return dict(content)
+
+
+@pytest.fixture
+def make_params() -> Callable[..., Params]:
+    """Toy params with changes: `make_params({"finetune_joint.adv_ramp": 0.5}, lambda_cr=0)`."""
+
+    def make(changes: Mapping[str, Any] | None = None, **top: Any) -> Params:
+        return Params.model_validate(toy_content({**(changes or {}), **top}))
+
+    return make
+
+
+@pytest.fixture
+def toy_params(make_params: Callable[..., Params]) -> Params:
+    """THE toy params."""
+    return make_params()
+
+
+@pytest.fixture
+def toy_file(tmp_path: Path) -> Path:
+    """THE toy params as a params.yaml."""
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(toy_content()), encoding="utf-8")
+    return path
+
+
+# --- drawn faces -----------------------------------------------------------------------------------------
+
+
+def smooth_images(count: int, seed: int, cells: int = 8, size: int = 64) -> Pixels:
+    """Smooth random pictures, uint8 [count, size, size, 3], away from black and white so that nothing clips."""
+    draws = np.random.default_rng(seed).integers(60, 196, (count, cells, cells, 3), dtype=np.uint8)
+    return np.stack([resize_image(image, size) for image in draws])
+
+
+def draw_face(person: int, photo: int, size: int = 64) -> Pixels:
+    """A smooth 'face', uint8 [size, size, 3]: features and colours are the person's, light and place the photo's."""
+    mine, here = np.random.default_rng([1, person]), np.random.default_rng([2, person, photo])
+    skin, hair, wall = mine.uniform((150, 110, 90), (230, 190, 170)), mine.uniform(20, 120, 3), mine.uniform(60, 200, 3)
+    width, height, eyes, mouth = mine.uniform((0.26, 0.34, 0.11, 0.07), (0.36, 0.44, 0.18, 0.15))
+    x0, y0 = 0.5 + here.normal(0, 0.02, 2)
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+
+    def blob(centre_x: float, centre_y: float, radius_x: float, radius_y: float) -> Any:
+        distance = ((x - centre_x) / radius_x) ** 2 + ((y - centre_y) / radius_y) ** 2
+        return (1 / (1 + np.exp(np.minimum(6 * (distance - 1), 50))))[..., None]
+
+    image = np.broadcast_to(wall, (size, size, 3))
+    image = image + blob(x0, y0 - 0.1, width * 1.15, height) * (hair - image)
+    image = image + blob(x0, y0 + 0.04, width, height) * (skin - image)
+    for part_x, part_y, radius in ((-eyes, -0.06, 0.05), (eyes, -0.06, 0.05), (0, 0.22, mouth)):
+        image = image + blob(x0 + part_x, y0 + part_y, radius, 0.035) * (0.3 * skin - image)
+    return np.clip(image * here.uniform(0.85, 1.1), 0, 255).round().astype(np.uint8)
+
+
+def bad_camera(image: Pixels, seed: int) -> Pixels:
+    """A genuine LR face, uint8 [16, 16, 3]: blurred, dark and noisy."""
+    draws = np.random.default_rng([3, seed])
+    small = resize_image(np.asarray(Image.fromarray(image).reduce(6)), 16).astype(np.float64)
+    return np.clip(small * draws.uniform(0.5, 0.7) + draws.normal(0, 6, small.shape), 0, 255).astype(np.uint8)
+
+
+def draw_hr_faces(folder: Path, people: int = 4, photos: int = 4, first: int = 0, role: str = "train") -> FaceSet:
+    """An HR FaceSet with artificial LR faces and identities."""
+    folder.mkdir(parents=True)
+    with FaceWriter(folder, 64, lr_size=16) as writer:
+        writer.notes = {"domain": "artificial", "role": role}
+        for person in range(first, first + people):
+            for photo in range(photos):
+                image = draw_face(person, photo)
+                row = {"source": "drawn", "photo": f"{person}-{photo}.png", "identity": f"person{person:02}"}
+                writer.add(image, {**row, "native_side": 64, "score": 1.0}, resize_image(image, 16))
+    return open_faces(folder)
+
+
+def draw_genuine_faces(folder: Path, people: int = 4, photos: int = 4, first: int = 50, role: str = "train") -> FaceSet:
+    """A genuine LR FaceSet; photos of a person alternate between two albums."""
+    folder.mkdir(parents=True)
+    with FaceWriter(folder, 16) as writer:
+        writer.notes = {"domain": "genuine", "role": role}
+        for person in range(first, first + people):
+            for photo in range(photos):
+                image = bad_camera(draw_face(person, photo), 1000 * person + photo)
+                row = {"source": "drawn", "photo": f"{person}-{photo}.jpg", "identity": f"person{person:02}"}
+                writer.add(image, {**row, "album": f"album{photo % 2}", "native_side": 16, "score": 0.95})
+    return open_faces(folder)
+
+
+@pytest.fixture
+def hr_faces(tmp_path: Path) -> FaceSet:
+    """16 HR faces of 4 people, with their artificial LR faces."""
+    return draw_hr_faces(tmp_path / "faces" / "hr_train")
+
+
+@pytest.fixture
+def genuine_faces(tmp_path: Path) -> FaceSet:
+    """16 genuine LR faces of 4 other people."""
+    return draw_genuine_faces(tmp_path / "faces" / "lr_train")
+
+
+# --- models ----------------------------------------------------------------------------------------------
+
+
+def rouse(network: torch.nn.Module, seed: int = 0, scale: float = 0.1) -> torch.nn.Module:
+    """Small random values for layers that start at zero, so that no gradient is zero by initialisation."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def fresh_model(blueprints: Mapping[str, Blueprint], seed: int = 0) -> Model:
+    """A model of untrained, roused networks, as load_model would give it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = {name: rouse(blueprint.build(), seed).eval() for name, blueprint in blueprints.items()}
+    return Model(networks, dict(blueprints), {"job": "drawn"}, f"{seed:064x}")
+
+
+def fresh_first_stage(params: Params) -> FirstStage:
+    """The models stage 2 starts from, untrained."""
+    regulariser = Blueprint("Regulariser", params.regulariser.model_dump(mode="json"))
+    judges = params.discriminator.model_dump(mode="json")
+    return FirstStage(
+        sr_module=fresh_model(
+            {
+                "super_resolver": Blueprint("SuperResolver", params.super_resolver.model_dump(mode="json")),
+                "image_discriminator": Blueprint("Discriminator", {"size": 64, **judges}),
+            },
+            seed=1,
+        ),
+        characteristic=fresh_model(
+            {"regulariser": regulariser, "discriminator": Blueprint("Discriminator", {"size": 16, **judges})}, seed=2
+        ),
+        inverse_cr=fresh_model({"inverse_regulariser": regulariser}, seed=3),
+        centreface=fresh_model({"centreface": Blueprint("CentreFace", params.centreface.model_dump(mode="json"))}, 4),
+    )

@@ -1,0 +1,162 @@
+"""The `charreg` command and the profiles."""
+
+import fcntl
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from charreg.cli import app
+from charreg.errors import CharregError, run
+from charreg.params import check_params, read_all_params
+from charreg.profiles import apply_profile, override_flags, read_profile
+
+ROOT = Path(__file__).parents[1]
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+
+
+def charreg(*words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["charreg", *words])
+    status = 0
+    try:
+        run(app)
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """charreg(words) in an empty project that has this repository's params.yaml and profiles."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "profiles").mkdir()
+    for path in PROFILES:
+        (tmp_path / "profiles" / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return lambda *words: charreg(*words, capsys=capsys, monkeypatch=monkeypatch)
+
+
+def plain_params() -> Any:
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_profile_is_valid(path: Path) -> None:
+    check_params(apply_profile(plain_params(), read_profile(path)), path)
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_flags_survive_plain_word_splitting(path: Path) -> None:
+    """What a shell makes of $(charreg profile ...) is what was meant, and says what the profile says."""
+    flags = override_flags(read_profile(path))
+    assert " ".join(flags).split() == flags == shlex.split(" ".join(flags))
+    assert flags[::2] == ["-S"] * (len(flags) // 2)
+    content = plain_params()
+    for flag in flags[1::2]:
+        key, _, text = flag.partition("=")
+        *sections, last = key.split(".")
+        inner = content
+        for section in sections:
+            inner = inner[section]
+        inner[last] = yaml.safe_load(text)
+    assert check_params(content, path) == check_params(apply_profile(plain_params(), read_profile(path)), path)
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_dvc_reads_the_flags(path: Path, tmp_path: Path) -> None:
+    """DVC's own parser of -S writes what the profile says into params.yaml."""
+    from dvc.utils.hydra import apply_overrides
+
+    copy = tmp_path / "params.yaml"
+    copy.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    apply_overrides(copy, override_flags(read_profile(path))[1::2])
+    assert read_all_params(copy) == check_params(apply_profile(plain_params(), read_profile(path)), path)
+
+
+def test_profile_prints_flags(command: Any) -> None:
+    status, out, err = command("profile", "smoke")
+    assert (status, err) == (0, "")
+    assert out.startswith("-S packaged_photos.photos.train=")
+    assert "-S super_resolver.blocks=[2,1,1]" in out
+    assert len(out.splitlines()) == 1
+
+
+def test_unknown_profile_lists_the_available(command: Any) -> None:
+    status, out, err = command("profile", "smok")
+    assert (status, out) == (1, "")
+    assert err == "charreg: profiles/smok.yaml: no such profile, found paper, smoke\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lambda_c: 0.1\n", "lambda_c: unknown key"),
+        ("evaluate: {trial: 3}\n", "evaluate.trial: unknown key, found features"),
+        ("evaluate: 3\n", "evaluate: found 3, wanted a mapping"),
+        ("seed: {a: 1}\n", "seed: found {'a': 1}, wanted a plain value"),
+        ("evaluate: {trials: -3}\n", "evaluate.trials: found -3, wanted greater than or equal to 1"),
+        ("report: {title: two words}\n", "report.title: found 'two words', wanted letters"),
+        ("- 1\n", "found list, wanted a mapping"),
+        ("seed: !!python/object:os.system\n", "not plain YAML"),
+    ],
+)
+def test_faulty_profile_is_refused_in_one_line(command: Any, text: str, message: str) -> None:
+    Path("profiles/odd.yaml").write_text(text, encoding="utf-8")
+    status, out, err = command("profile", "odd")
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert message in err
+
+
+def test_params_command(command: Any) -> None:
+    assert command("params") == (0, "params.yaml: OK\n", "")
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text + "lambda_c: 1\n", encoding="utf-8")
+    assert command("params") == (1, "", "charreg: params.yaml: lambda_c: unknown key, check its spelling\n")
+    assert command("params", "--params", "other.yaml")[0] == 1
+
+
+def test_default_params_are_valid() -> None:
+    read_all_params(ROOT / "params.yaml")
+
+
+def test_scratch_lists_and_clears_but_spares_running_trainings(command: Any) -> None:
+    Path(".dvc").mkdir()
+    assert "no resume states" in command("scratch")[1]
+    idle, busy = (Path(".dvc/tmp/charreg/pretrain_sr") / name for name in ("aa11", "bb22"))
+    for folder in (idle, busy):
+        folder.mkdir(parents=True)
+        (folder / "state-000000040.json").write_text("{}", encoding="ascii")
+    with open(busy / "lock", "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        status, out, _ = command("scratch")
+        assert status == 0
+        assert "pretrain_sr/aa11  step 40" in out
+        assert out.splitlines()[1].endswith("in use")
+        _, out, _ = command("scratch", "--clear")
+        assert not idle.exists()
+        assert busy.exists()
+        assert "in use, kept" in out
+    command("scratch", "--clear")
+    assert not busy.exists()
+
+
+def test_command_line_has_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "charreg.cli", "profile", "none"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_long_values_are_refused_by_key() -> None:
+    with pytest.raises(CharregError, match=r"a\.b: found 'x y'"):
+        override_flags({"a": {"b": ["x y"]}})

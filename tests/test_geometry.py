@@ -1,0 +1,88 @@
+"""Artificial and genuine faces have to lie alike in their frames."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from charreg.errors import CharregError
+from charreg.geometry import check_agreement, compare_geometry, geometry_metrics, mean_image
+from conftest import ROOT
+from data_fixtures import set_with_eyes
+from PIL import Image
+
+EYES = (5.0, 6.0, 11.0, 6.0)
+
+
+def load_stage(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "stages" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_shifts_are_measured_at_16_px(tmp_path: Path) -> None:
+    hr = set_with_eyes(tmp_path / "hr", 64, EYES)
+    lr = set_with_eyes(tmp_path / "lr", 16, (5.3, 6.4, 11.3, 6.4))
+    metrics = geometry_metrics(compare_geometry(hr, lr))
+    assert metrics["left_eye_shift"] == pytest.approx(0.5, abs=1e-3)
+    assert metrics["right_eye_shift"] == pytest.approx(0.5, abs=1e-3)
+    assert metrics["artificial_eye_distance"] == pytest.approx(6.0, abs=1e-3)
+    assert metrics["eye_distance_difference"] == pytest.approx(0.0, abs=1e-3)
+    assert (metrics["n_artificial"], metrics["n_genuine"]) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("eyes", "passes"),
+    [((5.9, 6, 11.9, 6), True), ((6.1, 6, 12.1, 6), False), ((5, 7.1, 11, 7.1), False), ((4.4, 6, 11.6, 6), False)],
+)
+def test_more_than_one_px_of_shift_or_zoom_is_refused(tmp_path: Path, eyes: Any, passes: bool) -> None:
+    agreement = compare_geometry(
+        set_with_eyes(tmp_path / "hr", 64, EYES), set_with_eyes(tmp_path / "lr", 16, eyes)
+    )
+    if passes:
+        check_agreement(agreement, 1.0)
+    else:
+        with pytest.raises(CharregError, match="px apart.*wanted at most 1 px"):
+            check_agreement(agreement, 1.0)
+
+
+def test_sets_without_landmarks_are_refused(tmp_path: Path) -> None:
+    hr = set_with_eyes(tmp_path / "hr", 64, EYES)
+    for name, lr in (
+        ("blind", set_with_eyes(tmp_path / "blind", 16, None)),
+        ("empty", set_with_eyes(tmp_path / "empty", 16, EYES, count=0)),
+    ):
+        with pytest.raises(CharregError, match=f"{name}: found . faces and no landmarks"):
+            compare_geometry(hr, lr)
+    with pytest.raises(CharregError, match=r"no lr\.npy, wanted an HR set"):
+        compare_geometry(set_with_eyes(tmp_path / "lr", 16, EYES), hr)
+
+
+def test_mean_image_is_exact_and_does_not_overflow() -> None:
+    images = np.full((5000, 2, 2, 3), 255, np.uint8)
+    images[:2500] = 100
+    assert (mean_image(images) == 178).all()  # 177.5, half to even
+
+
+def test_stage_draws_the_figure_and_writes_metrics_only_when_the_sets_agree(tmp_path: Path, toy_file: Path) -> None:
+    main = load_stage("check_geometry").main
+    set_with_eyes(tmp_path / "hr", 64, EYES)
+    for name, eyes in (("near", (5.2, 6, 11.2, 6)), ("far", (8, 6, 14, 6))):
+        set_with_eyes(tmp_path / name, 16, eyes)
+        metrics, figure = tmp_path / f"{name}.json", tmp_path / f"{name}.png"
+        arguments = ["--hr", tmp_path / "hr", "--lr", tmp_path / name, "--metrics", metrics, "--figure", figure]
+        call = [*map(str, arguments), "--params", str(toy_file)]
+        if name == "near":
+            main(call)
+            assert json.loads(metrics.read_text())["left_eye_shift"] == pytest.approx(0.2, abs=1e-3)
+        else:
+            with pytest.raises(CharregError, match="wanted at most 1 px"):
+                main(call)
+            assert not metrics.exists()
+        with Image.open(figure) as image:
+            assert image.size == (512, 256)

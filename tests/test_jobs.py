@@ -1,0 +1,775 @@
+"""The five jobs: who is trained by what, on which faces, with which weight and when."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from charreg import distributed
+from charreg.errors import CharregError
+from charreg.faces import FaceSet
+from charreg.jobs.finetune_joint import FinetuneJoint
+from charreg.jobs.pretrain_cr import PretrainCr
+from charreg.jobs.pretrain_inverse_cr import PretrainInverseCr
+from charreg.jobs.pretrain_sr import PretrainSr
+from charreg.jobs.stabilisers import BRIGHTNESS, SHIFT, Blind, lazy_r1
+from charreg.jobs.train_centreface import TrainCentreface, split_identities
+from charreg.losses import l_cr
+from charreg.models import Blueprint
+from charreg.params import Params
+from charreg.resampling import ds
+from charreg.training import Job, Training
+from conftest import draw_genuine_faces, draw_hr_faces, fresh_first_stage, fresh_model, rouse
+from torch import Tensor, nn
+
+CPU = torch.device("cpu")
+Make = Callable[..., Params]
+Build = Callable[[str, Params], Any]
+State = dict[str, Tensor]
+JOBS = ("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
+
+# Plain discriminators see plain images, and nothing is normalised: what a step does can be written down.
+PLAIN = {
+    **{f"{job}.d_jitter": False for job in ("pretrain_inverse_cr", "pretrain_cr", "finetune_joint")},
+    "discriminator.spectral_norm": False,
+    "feature_discriminator.spectral_norm": False,
+    "finetune_joint.adv_ramp": 0.0,
+    "super_resolver.norm": "none",
+    "regulariser.norm": "none",
+}
+
+
+def small_face_sets(folder: Path) -> tuple[FaceSet, FaceSet]:
+    return draw_hr_faces(folder / "hr"), draw_genuine_faces(folder / "lr")
+
+
+@pytest.fixture(scope="module")
+def face_sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[FaceSet, FaceSet]:
+    return small_face_sets(tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture
+def build(face_sets: tuple[FaceSet, FaceSet]) -> Build:
+    """A job by its section's name, with roused networks where it starts from others."""
+    hr, genuine = face_sets
+
+    def build(name: str, params: Params) -> Job:
+        if name == "train_centreface":
+            return TrainCentreface(params, hr, CPU)
+        if name == "pretrain_sr":
+            return PretrainSr(params, hr, CPU)
+        if name == "pretrain_inverse_cr":
+            return PretrainInverseCr(params, hr, genuine, CPU)
+        if name == "pretrain_cr":
+            inverse = fresh_first_stage(params).inverse_cr.networks["inverse_regulariser"]
+            return PretrainCr(params, hr, genuine, inverse.train(), CPU)  # the job has to freeze it
+        return FinetuneJoint("cr", params, hr, genuine, fresh_first_stage(params), CPU)
+
+    return build
+
+
+def state_of(network: nn.Module) -> State:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(state: State, network: nn.Module) -> bool:
+    return all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+class Recorder(nn.Module):
+    """A network that remembers its inputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inputs.append(x)
+        return self.network(x)  # type: ignore[no-any-return]
+
+
+# --- which side is real (mistake 3) ----------------------------------------------------------------------
+
+
+def test_d_of_phi_cr_takes_artificial_faces_for_real(build: Build, make_params: Make) -> None:
+    job = build("pretrain_cr", make_params(PLAIN))
+    rouse(job.phi_cr)
+    job.d = Recorder(job.d)
+    A, G = job.pairs.batch(0)[0], job.genuine.batch(0)
+    R, regulated_P = job.phi_cr(torch.cat([G, job.phi_inv(A)])).chunk(2)
+    logits_A, logits_R = job.d.network(A), job.d.network(R)
+    losses = job.step(0)
+    real, fake, to_fool = job.d.inputs
+    assert torch.equal(real, A)
+    torch.testing.assert_close(fake, R)
+    torch.testing.assert_close(to_fool, R)
+    assert (fake.requires_grad, to_fool.requires_grad) == (False, True)
+    right = F.softplus(-logits_A).mean() + F.softplus(logits_R).mean()
+    torch.testing.assert_close(losses["l_d"], right)
+    swapped = F.softplus(-logits_R).mean() + F.softplus(logits_A).mean()
+    assert not torch.allclose(losses["l_d"], swapped, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(losses["reconstruction"], (A - regulated_P).square().mean())
+
+
+def test_d_of_phi_inv_takes_genuine_faces_for_real(build: Build, make_params: Make) -> None:
+    job = build("pretrain_inverse_cr", make_params(PLAIN))
+    rouse(job.phi_inv)
+    job.d_inv = Recorder(job.d_inv)
+    A, G = job.pairs.batch(0)[0], job.genuine.batch(0)
+    P = job.phi_inv(A)
+    logits_G, logits_P = job.d_inv.network(G), job.d_inv.network(P)
+    losses = job.step(0)
+    real, fake, to_fool = job.d_inv.inputs
+    assert torch.equal(real, G)
+    torch.testing.assert_close(fake, P)
+    torch.testing.assert_close(to_fool, P)
+    assert (fake.requires_grad, to_fool.requires_grad) == (False, True)
+    torch.testing.assert_close(losses["l_d_inv"], F.softplus(-logits_G).mean() + F.softplus(logits_P).mean())
+    swapped = F.softplus(-logits_P).mean() + F.softplus(logits_G).mean()
+    assert not torch.allclose(losses["l_d_inv"], swapped, rtol=1e-3, atol=1e-5)
+
+
+def test_discriminators_learn_their_side(build: Build, make_params: Make) -> None:
+    """After some steps with generators held still, D prefers artificial faces and D_inv genuine ones."""
+    slow = {f"{job}.lr": 1e-9 for job in ("pretrain_cr", "pretrain_inverse_cr")}
+    fast = {f"{job}.d_lr_factor": 1e7 for job in ("pretrain_cr", "pretrain_inverse_cr")}
+    params = make_params({**PLAIN, **slow, **fast})
+    for name, judge in (("pretrain_cr", "d"), ("pretrain_inverse_cr", "d_inv")):
+        job = build(name, params)
+        for step in range(25):
+            job.step(step)
+        A, G = job.pairs.sample(16)[0], job.genuine.sample(16)
+        real, fake = (A, G) if name == "pretrain_cr" else (G, A)  # generators still are near identities
+        with torch.no_grad():
+            assert getattr(job, judge)(real).mean() > getattr(job, judge)(fake).mean() + 0.5
+
+
+@pytest.mark.parametrize("name", ["pretrain_cr", "pretrain_inverse_cr"])
+def test_generators_move_towards_real(build: Build, make_params: Make, name: str) -> None:
+    still = {"d_lr_factor": 1e-9, "lr": 1e-2, "clip_norm": 0.0}
+    params = make_params({**PLAIN, **{f"{name}.{key}": value for key, value in still.items()}}, lambda_gan=100.0)
+    if name == "pretrain_inverse_cr":
+        params = make_params(
+            {**PLAIN, **{f"{name}.{key}": value for key, value in still.items()}, f"{name}.content_weight": 0.0}
+        )
+    job = build(name, params)
+    judge, generator = (job.d, job.phi_cr) if name == "pretrain_cr" else (job.d_inv, job.phi_inv)
+    x = job.genuine.sample(16) if name == "pretrain_cr" else job.pairs.sample(16)[0]
+    with torch.no_grad():
+        before = judge(generator(x)).mean()
+    for step in range(15):
+        job.step(step)
+    with torch.no_grad():
+        assert judge(generator(x)).mean() > before
+
+
+def test_stage_2_judges_see_the_right_sides(build: Build, make_params: Make) -> None:
+    job = build("finetune_joint", make_params(PLAIN))
+    job.d, job.df = Recorder(job.d), Recorder(job.df)
+    (A, H), G = job.pairs.batch(0), job.genuine.batch(0)
+    with torch.no_grad():
+        R = job.phi_cr(G)
+        features_H, features_S = job.phi_fr(H), job.phi_fr(job.phi_sr(R))
+    job.step(0)
+    for judge, real, fake in ((job.d, A, R), (job.df, features_H, features_S)):
+        torch.testing.assert_close(judge.inputs[0], real)
+        torch.testing.assert_close(judge.inputs[1], fake)
+        torch.testing.assert_close(judge.inputs[2], fake)
+        assert [x.requires_grad for x in judge.inputs] == [False, False, True]
+
+
+# --- equation 9 through the job --------------------------------------------------------------------------
+
+
+def test_a_joint_step_is_equation_9(build: Build, make_params: Make) -> None:
+    """Every term written out, from copies of the networks made before the step."""
+    job = build("finetune_joint", make_params(PLAIN))
+    phi_sr, phi_cr, d, df = (deepcopy(network) for network in (job.phi_sr, job.phi_cr, job.d, job.df))
+    (A, H), G = job.pairs.batch(2), job.genuine.batch(2)
+    losses = job.step(2)
+    with torch.no_grad():
+        R, P = phi_cr(G), job.phi_inv(A)
+        S = phi_sr(R)
+        sr = (phi_sr(A) - H).square().mean()
+        cr = (A - phi_cr(P)).square().mean() + 0.2 * F.softplus(-job.d(R)).mean()  # D and Df stepped before
+        cr_sr = (ds(S) - R).square().mean()
+        cr_gan = F.softplus(-job.df(job.phi_fr(S))).mean()
+        wanted = {
+            "l_d": F.softplus(-d(A)).mean() + F.softplus(d(R)).mean(),
+            "l_df": F.softplus(-df(job.phi_fr(H))).mean() + F.softplus(df(job.phi_fr(S))).mean(),
+            "l_sr": sr,
+            "l_cr": cr,
+            "l_cr_sr": cr_sr,
+            "l_cr_gan": cr_gan,
+            "joint": sr + 0.06 * cr + 0.01 * cr_sr + 0.03 * cr_gan,
+        }
+        stale = (A - phi_cr(P)).square().mean() + 0.2 * F.softplus(-d(R)).mean()
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name].detach(), value, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(stale, cr)
+
+
+def test_regulariser_pretraining_starts_from_the_inverse_alone(build: Build, make_params: Make) -> None:
+    """phi_cr starts as the identity, so the first reconstruction is mse(A, phi_inv(A)) (methods, 1.4)."""
+    job = build("pretrain_cr", make_params(PLAIN))
+    A = job.pairs.batch(0)[0]
+    losses = job.step(0)
+    torch.testing.assert_close(losses["reconstruction"], (A - job.phi_inv(A)).square().mean())
+    assert losses["reconstruction"] > 1e-4
+    assert losses["identity"] == 0
+
+
+def test_stage_2_continues_d_and_starts_df_anew(build: Build, toy_params: Params) -> None:
+    job, first = build("finetune_joint", toy_params), fresh_first_stage(toy_params)
+    assert same(state_of(first.characteristic.networks["discriminator"]), job.d)
+    assert same(state_of(first.characteristic.networks["regulariser"]), job.phi_cr)
+    assert same(state_of(first.sr_module.networks["super_resolver"]), job.phi_sr)
+    assert job.d is not first.characteristic.networks["discriminator"]
+    assert job.blueprints["feature_discriminator"].arguments["embedding"] == 8
+
+
+# --- who gets gradients (methods 1.3) --------------------------------------------------------------------
+
+ZERO = {"lambda_gan": 0.0, "lambda_cr": 0.0, "lambda_cr_sr": 0.0, "lambda_cr_gan": 0.0}
+
+
+def joint_gradients(build: Build, params: Params) -> tuple[dict[str, Tensor], FinetuneJoint]:
+    """Gradients of the generator step by network; D, Df, phi_inv and phi_fr are checked to get none of it."""
+    job: FinetuneJoint = build("finetune_joint", params)
+    found: dict[str, Tensor] = {}
+    plain = job.descend
+
+    def descend(name: str, loss: Tensor) -> None:
+        if name != "joint":
+            return plain(name, loss)
+        judges = [parameter for network in (job.d, job.df) for parameter in network.parameters()]
+        before = [parameter.grad.clone() for parameter in judges if parameter.grad is not None]
+        assert len(before) == len(judges)  # of their own step
+        loss.backward()
+        assert all(torch.equal(a, b.grad) for a, b in zip(before, judges, strict=True) if b.grad is not None)
+        frozen = [parameter for network in (job.phi_inv, job.phi_fr) for parameter in network.parameters()]
+        assert all(parameter.grad is None for parameter in frozen)
+        for label, network in (("phi_sr", job.phi_sr), ("phi_cr", job.phi_cr)):
+            found[label] = torch.cat([parameter.grad.flatten() for parameter in network.parameters()])  # type: ignore[union-attr]
+        return None
+
+    job.descend = descend  # type: ignore[method-assign]
+    job.step(0)
+    return found, job
+
+
+@pytest.mark.parametrize(
+    ("on", "off", "phi_sr", "phi_cr"),
+    [
+        ({"lambda_cr": 1.0}, {}, False, True),
+        ({"lambda_cr": 1.0, "lambda_gan": 1.0}, {"lambda_cr": 1.0}, False, True),
+        ({"lambda_cr_sr": 1.0}, {}, True, True),
+        ({"lambda_cr_gan": 1.0}, {}, True, True),  # mistake 6: under no_grad phi_sr would get nothing
+    ],
+    ids=["reconstruction", "characteristic GAN", "eq. 7", "eq. 8"],
+)
+def test_gradients_of_each_term(
+    build: Build, make_params: Make, on: dict[str, float], off: dict[str, float], phi_sr: bool, phi_cr: bool
+) -> None:
+    with_term, _ = joint_gradients(build, make_params(PLAIN, **{**ZERO, **on}))
+    without, _ = joint_gradients(build, make_params(PLAIN, **{**ZERO, **off}))
+    for name, gets in (("phi_sr", phi_sr), ("phi_cr", phi_cr)):
+        difference = (with_term[name] - without[name]).abs().max().item()
+        assert difference > 1e-5 if gets else difference == 0, name
+
+
+def test_supervised_term_trains_phi_sr_alone(build: Build, make_params: Make) -> None:
+    found, _ = joint_gradients(build, make_params(PLAIN, **ZERO))
+    assert found["phi_sr"].abs().max() > 1e-4
+    assert not found["phi_cr"].any()
+
+
+def test_the_unsupervised_weight_is_that_of_equation_7(build: Build, make_params: Make) -> None:
+    """Mistake 7: through the job, lambda_cr_sr scales the gradient of mse(DS(S), R) and of nothing else."""
+    none, job = joint_gradients(build, make_params(PLAIN, **ZERO))
+    once, _ = joint_gradients(build, make_params(PLAIN, **{**ZERO, "lambda_cr_sr": 1.0}))
+    phi_sr, phi_cr = deepcopy(job.phi_sr), deepcopy(job.phi_cr)
+    for network in (phi_sr, phi_cr):
+        network.zero_grad()
+    R = phi_cr(job.genuine.batch(0))
+    (ds(phi_sr(R)) - R).square().mean().backward()
+    by_hand = torch.cat([parameter.grad.flatten() for parameter in phi_sr.parameters()])
+    torch.testing.assert_close(once["phi_sr"] - none["phi_sr"], by_hand, rtol=1e-3, atol=1e-6)
+    other, _ = joint_gradients(build, make_params(PLAIN, **{**ZERO, "lambda_cr_gan": 1.0}))
+    assert not torch.allclose(other["phi_sr"] - none["phi_sr"], by_hand, rtol=1e-2, atol=1e-5)
+
+
+def test_detaching_the_target_of_equation_7(build: Build, make_params: Make) -> None:
+    weights = {**ZERO, "lambda_cr_sr": 1.0}
+    literal, _ = joint_gradients(build, make_params(PLAIN, **weights))
+    detached, _ = joint_gradients(build, make_params({**PLAIN, "finetune_joint.detach_ul_target": True}, **weights))
+    assert torch.equal(literal["phi_sr"], detached["phi_sr"])
+    assert not torch.allclose(literal["phi_cr"], detached["phi_cr"])
+    assert detached["phi_cr"].any()
+
+
+def test_every_weight_at_zero_leaves_phi_cr_alone(build: Build, make_params: Make) -> None:
+    job = build("finetune_joint", make_params(PLAIN, **ZERO))
+    before = {name: state_of(network) for name, network in job.networks.items()}
+    for step in range(3):
+        job.step(step)
+    unchanged = [name for name, network in job.networks.items() if same(before[name], network)]
+    assert unchanged == ["regulariser"]
+
+
+@pytest.mark.parametrize("norm", ["bn", "none"])
+@pytest.mark.parametrize("name", JOBS)
+def test_everything_trains_but_what_is_frozen(build: Build, make_params: Make, name: str, norm: str) -> None:
+    """Mistake 5: phi_inv, and phi_fr, keep every bit: parameters and batch statistics."""
+    changes = {"super_resolver.norm": norm, "regulariser.norm": norm, "centreface.batch_norm": norm == "bn"}
+    job = build(name, make_params({**changes, "pretrain_sr.adv_warmup": 0.0}))
+    frozen = [network for key in ("phi_inv", "phi_fr") if (network := vars(job).get(key)) is not None]
+    frozen = [network for network in frozen if network not in job.networks.values()]
+    assert len(frozen) == {"pretrain_cr": 1, "finetune_joint": 2}.get(name, 0)
+    kept = [state_of(network) for network in frozen]
+    before = {key: state_of(network) for key, network in job.networks.items()}
+    for step in range(3):
+        losses = job.step(step)
+        assert all(torch.isfinite(value) and not value.dim() for value in losses.values())
+    assert all(same(state, network) for state, network in zip(kept, frozen, strict=True))
+    assert not any(network.training for network in frozen)
+    assert not any(parameter.requires_grad for network in frozen for parameter in network.parameters())
+    trained = {
+        id(p) for optimiser in job.optimisers.values() for group in optimiser.param_groups for p in group["params"]
+    }
+    assert not trained & {id(parameter) for network in frozen for parameter in network.parameters()}
+    for key, network in job.networks.items():
+        still = [k for k, v in network.named_parameters() if torch.equal(v, before[key][k]) and v.numel() > 1]
+        assert not still, f"{key}: {still} did not move"
+        assert all(parameter.requires_grad for parameter in network.parameters())
+        assert {id(parameter) for parameter in network.parameters()} <= trained
+
+
+@pytest.mark.parametrize("name", ["pretrain_cr", "finetune_joint"])
+def test_equation_6_does_not_reach_phi_inv(build: Build, make_params: Make, name: str) -> None:
+    """Mistake 5: with phi_inv neither frozen nor detached, eq. 6 would train it."""
+    job = build(name, make_params(PLAIN))
+    rouse(job.phi_cr)
+    seen = job.phi_cr = Recorder(job.phi_cr)
+    job.step(0)
+    assert not seen.inputs[0].requires_grad
+    wrong = deepcopy(job.phi_inv).requires_grad_(True)
+    A = job.pairs.batch(0)[0]
+    l_cr(A, job.phi_cr(wrong(A)), torch.zeros(4), 0.2).backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in wrong.parameters())
+
+
+# --- batch statistics (mistake 10) -----------------------------------------------------------------------
+
+
+def statistics(network: nn.Module) -> Iterator[tuple[Tensor, Tensor, int]]:
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            assert layer.num_batches_tracked is not None
+            yield layer.running_mean, layer.running_var, int(layer.num_batches_tracked)
+
+
+def check_statistics(network: nn.Module, start: nn.Module, *domains: Tensor) -> None:
+    """`network` took one batch that mixes the domains; one forward each would have left other statistics."""
+    mixed, separate = deepcopy(start).train(), deepcopy(start).train()
+    with torch.no_grad():
+        mixed(torch.cat(domains))
+        for domain in domains:
+            separate(domain)
+    assert list(statistics(network))
+    for (mean, var, count), right in zip(statistics(network), statistics(mixed), strict=True):
+        torch.testing.assert_close((mean, var), right[:2])
+        assert count == right[2]
+    difference = [
+        (var - wrong[1]).abs().max()
+        for (_, var, _), wrong in zip(statistics(network), statistics(separate), strict=True)
+    ]
+    assert max(difference) > 1e-3
+
+
+def test_genuine_and_pseudo_genuine_faces_pass_phi_cr_as_one_batch(build: Build, make_params: Make) -> None:
+    for name in ("pretrain_cr", "finetune_joint"):
+        job = build(name, make_params({**PLAIN, "regulariser.norm": "bn", "super_resolver.norm": "bn"}))
+        start = deepcopy(job.phi_cr)
+        A, G = job.pairs.batch(0)[0], job.genuine.batch(0)
+        job.step(0)
+        check_statistics(job.phi_cr, start, G, job.phi_inv(A))
+
+
+def test_artificial_and_regulated_faces_pass_phi_sr_as_one_batch(build: Build, make_params: Make) -> None:
+    job = build("finetune_joint", make_params({**PLAIN, "regulariser.norm": "bn", "super_resolver.norm": "bn"}))
+    phi_sr, phi_cr = deepcopy(job.phi_sr), deepcopy(job.phi_cr)
+    A, G = job.pairs.batch(0)[0], job.genuine.batch(0)
+    job.step(0)
+    with torch.no_grad():
+        R = phi_cr(torch.cat([G, job.phi_inv(A)])).chunk(2)[0]
+    check_statistics(job.phi_sr, phi_sr, A, R)
+
+
+# --- schedules -------------------------------------------------------------------------------------------
+
+
+def test_the_feature_term_is_ramped(build: Build, make_params: Make) -> None:
+    job = build("finetune_joint", make_params({"finetune_joint.adv_ramp": 0.5, "finetune_joint.iterations": 8}))
+    weights = [job.lambda_cr_gan(step) for step in range(8)]
+    assert weights == pytest.approx([0, 0.0075, 0.015, 0.0225, 0.03, 0.03, 0.03, 0.03])
+    longer = build(
+        "finetune_joint", make_params({"finetune_joint.adv_ramp": 0.5, "finetune_joint.iterations": 8}, epoch_scale=2.0)
+    )
+    assert longer.iterations == 16
+    assert longer.lambda_cr_gan(4) == pytest.approx(0.015)
+    at_once = build("finetune_joint", make_params({"finetune_joint.adv_ramp": 0.0}))
+    assert at_once.lambda_cr_gan(0) == 0.03
+
+
+def test_df_trains_during_the_ramp(build: Build, make_params: Make) -> None:
+    job = build(
+        "finetune_joint", make_params({**PLAIN, "finetune_joint.adv_ramp": 0.5}, **{**ZERO, "lambda_cr_gan": 1.0})
+    )
+    df, phi_cr = state_of(job.df), state_of(job.phi_cr)
+    job.step(0)
+    assert not same(df, job.df)
+    assert same(phi_cr, job.phi_cr)  # the weight of step 0 is 0
+    job.step(1)
+    assert not same(phi_cr, job.phi_cr)
+
+
+def test_the_image_gan_waits_for_its_warm_up(build: Build, make_params: Make) -> None:
+    job = build("pretrain_sr", make_params({"pretrain_sr.adv_warmup": 0.5, "pretrain_sr.adv_weight": 1.0}))
+    start = state_of(job.d_sr)
+    for step in range(3):
+        assert job.step(step)["l_adv"] == 0
+        assert same(start, job.d_sr)
+    losses = job.step(3)
+    assert losses["l_adv"] > 0
+    assert not same(start, job.d_sr)
+
+
+def test_the_image_gan_can_be_switched_off(build: Build, make_params: Make) -> None:
+    job = build("pretrain_sr", make_params({"pretrain_sr.adv_warmup": 0.0, "pretrain_sr.adv_weight": 0.0}))
+    start = state_of(job.d_sr)
+    assert set(job.step(0)) == {"l_sr", "l_d_sr", "l_adv"}
+    assert same(start, job.d_sr)
+
+
+def test_the_image_gan_has_the_published_form(build: Build, make_params: Make) -> None:
+    changes = {**PLAIN, "pretrain_sr.adv_warmup": 0.0, "pretrain_sr.adv_weight": 0.001}
+    job = build("pretrain_sr", make_params(changes))
+    (A, H), phi_sr, d = job.pairs.batch(0), deepcopy(job.phi_sr), deepcopy(job.d_sr)
+    total: list[Tensor] = []
+    plain = job.descend
+    job.descend = lambda name, loss: (total.append(loss.detach()), plain(name, loss))
+    losses = job.step(0)
+    with torch.no_grad():
+        S = phi_sr(A)
+        torch.testing.assert_close(losses["l_d_sr"].detach(), F.softplus(-d(H)).mean() + F.softplus(d(S)).mean())
+        torch.testing.assert_close(total[-1], (S - H).square().mean() + 0.001 * F.softplus(-job.d_sr(S)).mean())
+
+
+@pytest.mark.parametrize("name", JOBS[1:])
+def test_cosine_decay_ends_at_ten_percent(build: Build, make_params: Make, name: str) -> None:
+    job = build(name, make_params({f"{name}.iterations": 100, f"{name}.lr_decay": "cosine"}))
+    assert [job.rate(step) for step in (0, 35, 70)] == [1.0, 1.0, 1.0]
+    assert job.rate(85) == pytest.approx(0.55)  # half-way: 0.1 + 0.9 / 2
+    assert job.rate(77.5) == pytest.approx(0.1 + 0.9 * (1 + 0.5**0.5) / 2)  # a quarter: cos 45 degrees
+    assert job.rate(100) == pytest.approx(0.1)
+    assert build(name, make_params({f"{name}.lr_decay": "none"})).rate(5) == 1.0
+
+
+def test_centreface_warms_up_and_drops(build: Build, make_params: Make) -> None:
+    changes = {"iterations": 100, "warmup": 0.1, "milestones": [0.5, 0.8]}
+    job = build("train_centreface", make_params({f"train_centreface.{key}": value for key, value in changes.items()}))
+    found = [job.rate(step) for step in (0, 4, 9, 10, 49, 50, 79, 80, 99)]
+    assert found == pytest.approx([0.1, 0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    changes = {"warmup": 0.0, "milestones": []}
+    job = build("train_centreface", make_params({f"train_centreface.{key}": value for key, value in changes.items()}))
+    assert [job.rate(step) for step in range(6)] == [1.0] * 6
+
+
+def test_the_loop_sets_every_rate(build: Build, make_params: Make) -> None:
+    changes = {"iterations": 10, "lr_decay": "cosine", "lr": 1e-3, "d_lr_factor": 2.0}
+    job = build("pretrain_cr", make_params({f"pretrain_cr.{key}": value for key, value in changes.items()}))
+    training = Training(job)
+    training.done = 8  # a third into the decay: 0.1 + 0.9 * (1 + cos 60 degrees) / 2 = 0.775
+    training.advance()
+    rates = {name: optimiser.param_groups[0]["lr"] for name, optimiser in job.optimisers.items()}
+    assert rates == pytest.approx({"phi_cr": 0.775e-3, "d": 1.55e-3})
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_epoch_scale_scales_every_job(build: Build, make_params: Make, name: str) -> None:
+    assert build(name, make_params(epoch_scale=1.0)).iterations == 6
+    assert build(name, make_params(epoch_scale=0.5)).iterations == 3
+    assert build(name, make_params(epoch_scale=0.01)).iterations == 1
+
+
+def test_adam_is_built_as_declared(build: Build, toy_params: Params) -> None:
+    for name, wanted in (
+        ("pretrain_sr", (0.9, 0.999)),
+        ("pretrain_cr", (0.5, 0.999)),
+        ("finetune_joint", (0.5, 0.999)),
+    ):
+        job = build(name, toy_params)
+        assert all(group["betas"] == wanted for opt in job.optimisers.values() for group in opt.param_groups)
+    sgd = build("train_centreface", toy_params).optimisers["sgd"].param_groups[0]
+    assert (sgd["momentum"], sgd["weight_decay"]) == (0.9, 5e-4)
+
+
+def test_gradients_are_clipped_to_their_norm(build: Build, make_params: Make) -> None:
+    job = build("pretrain_sr", make_params({**PLAIN, "pretrain_sr.clip_norm": 0.001}))
+    job.step(0)
+    gradients = torch.cat([parameter.grad.flatten() for parameter in job.phi_sr.parameters()])
+    assert gradients.norm().item() == pytest.approx(0.001, rel=1e-2)
+
+
+# --- stabilisers and switches ----------------------------------------------------------------------------
+
+
+def test_r1_is_lazy_and_weighted_for_it(make_params: Make) -> None:
+    options = make_params({"pretrain_cr.r1_gamma": 2.0, "pretrain_cr.r1_every": 4}).pretrain_cr
+    x = torch.ones(2, 3, 2, 2)
+
+    def judge(images: Tensor) -> Tensor:
+        return images.flatten(1).sum(1)  # gradient 1 at each of 12 pixels
+
+    assert [lazy_r1(judge, x, options, step).item() for step in range(6)] == [48, 0, 0, 0, 48, 0]  # 2/2 * 12 * 4
+    off = make_params({"pretrain_cr.r1_gamma": 0.0}).pretrain_cr
+    assert lazy_r1(judge, x, off, 0).item() == 0
+
+
+@pytest.mark.parametrize(
+    "switch", [{"r1_gamma": 100.0, "r1_every": 1}, {"label_smoothing": 0.3}, {"d_noise": 0.2}, {"d_jitter": True}]
+)
+@pytest.mark.parametrize("name", ["pretrain_cr", "pretrain_inverse_cr", "finetune_joint"])
+def test_switches_reach_the_discriminator(build: Build, make_params: Make, name: str, switch: dict[str, float]) -> None:
+    judge = {"pretrain_cr": "d", "pretrain_inverse_cr": "d_inv", "finetune_joint": "d"}[name]
+    states = []
+    for changes in ({}, {f"{name}.{key}": value for key, value in switch.items()}):
+        job = build(name, make_params({**PLAIN, **changes}))
+        job.step(0)
+        states.append(getattr(job, judge))
+    assert not same(state_of(states[0]), states[1])
+
+
+def test_jitter_is_small_and_each_images_own(make_params: Make) -> None:
+    options = make_params({"pretrain_cr.d_jitter": True, "pretrain_cr.d_noise": 0.0}).pretrain_cr
+    blind = Blind(options, 0, "job")
+    flat = blind(torch.full((64, 3, 16, 16), 0.5), 0, "A")
+    levels = flat[:, 0, 0, 0]
+    assert torch.equal(flat, levels[:, None, None, None].expand_as(flat))
+    assert (levels - 0.5).abs().max() <= BRIGHTNESS + 1e-6
+    assert levels.std() > BRIGHTNESS / 4
+    x = torch.zeros(64, 3, 16, 16)
+    x[:, :, 8, 8] = 1
+    rows = blind(x, 0, "A")[:, 0].flatten(1).argmax(1)
+    moves = torch.stack([rows // 16 - 8, rows % 16 - 8])
+    assert moves.abs().max() == SHIFT
+    assert {tuple(move) for move in moves.T.tolist()} > {(0, 0)}
+    assert torch.equal(blind(x, 5, "A"), blind(x, 5, "A"))
+    for other in (blind(x, 6, "A"), blind(x, 5, "R"), Blind(options, 1, "job")(x, 5, "A")):
+        assert not torch.equal(blind(x, 5, "A"), other)
+
+
+def test_jitter_passes_gradients(make_params: Make) -> None:
+    blind = Blind(make_params({"pretrain_cr.d_jitter": True, "pretrain_cr.d_noise": 0.1}).pretrain_cr, 0, "job")
+    x = torch.rand(2, 3, 16, 16, requires_grad=True)
+    blind(x, 0, "R").sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_identity_and_content_terms(build: Build, make_params: Make) -> None:
+    """Beyond the paper, and each pulls its generator back to its input."""
+    for name, key, network in (
+        ("pretrain_cr", "identity_weight", "phi_cr"),
+        ("pretrain_inverse_cr", "content_weight", "phi_inv"),
+    ):
+        drift = []
+        for weight in (0.0, 1000.0):
+            job = build(name, make_params({**PLAIN, f"{name}.{key}": weight, f"{name}.lr": 1e-2}, lambda_gan=10.0))
+            for step in range(10):
+                job.step(step)
+            x = job.genuine.sample(16) if network == "phi_cr" else job.pairs.sample(16)[0]
+            with torch.no_grad():
+                drift.append((getattr(job, network)(x) - x).square().mean().item())
+        assert drift[1] < drift[0] / 2
+
+
+@pytest.mark.parametrize("switch", [{"keep_sr_adv": 0.001}, {"sr_on_pseudo": True}, {"ds": "area"}])
+def test_joint_switches_change_the_step(build: Build, make_params: Make, switch: dict[str, Any]) -> None:
+    jobs = []
+    for changes in ({}, {f"finetune_joint.{key}": value for key, value in switch.items()}):
+        job = build("finetune_joint", make_params({**PLAIN, **changes}))
+        judge = state_of(job.d_sr) if "keep_sr_adv" in switch and changes else None
+        job.step(0)
+        jobs.append(job)
+        assert judge is None or not same(judge, job.d_sr)
+    assert not same(state_of(jobs[0].phi_sr), jobs[1].phi_sr)
+    assert same(state_of(jobs[0].d), jobs[1].d)
+
+
+# --- what every job promises -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_two_jobs_of_one_seed_step_alike(build: Build, make_params: Make, name: str) -> None:
+    jobs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(jobs))  # the global generator plays no part
+        jobs.append(build(name, make_params(seed=seed)))
+        jobs[-1].step(0)
+    assert all(same(state_of(network), jobs[1].networks[key]) for key, network in jobs[0].networks.items())
+    assert not all(same(state_of(network), jobs[2].networks[key]) for key, network in jobs[0].networks.items())
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_health_and_sheet(build: Build, toy_params: Params, name: str) -> None:
+    training = Training(build(name, toy_params))
+    frozen = {key: state_of(network) for key, network in training.job.networks.items()}
+    training.done = training.job.iterations
+    training.look()
+    assert len(training.signals[0]) > 1
+    (sheet,) = training.sheets.values()
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[1:] == (12 * 64, 3)
+    assert all(network.training for network in training.job.networks.values())
+    assert all(same(frozen[key], network) for key, network in training.job.networks.items())  # looking changes nothing
+    assert set(training.job.exports) <= set(training.job.networks)
+    assert set(training.job.averaged) <= set(training.job.exports)
+
+
+@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize(("hr_people", "genuine_people"), [(2, 5), (5, 2)])
+def test_sets_smaller_than_a_sheet(
+    tmp_path: Path, toy_params: Params, name: str, hr_people: int, genuine_people: int
+) -> None:
+    hr = draw_hr_faces(tmp_path / "hr", people=hr_people, photos=3)
+    genuine = draw_genuine_faces(tmp_path / "lr", people=genuine_people, photos=3)
+    first = fresh_first_stage(toy_params)
+    jobs: dict[str, Callable[[], Job]] = {
+        "train_centreface": lambda: TrainCentreface(toy_params, hr, CPU),
+        "pretrain_sr": lambda: PretrainSr(toy_params, hr, CPU),
+        "pretrain_inverse_cr": lambda: PretrainInverseCr(toy_params, hr, genuine, CPU),
+        "pretrain_cr": lambda: PretrainCr(
+            toy_params, hr, genuine, first.inverse_cr.networks["inverse_regulariser"], CPU
+        ),
+        "finetune_joint": lambda: FinetuneJoint("cr", toy_params, hr, genuine, first, CPU),
+    }
+    training = Training(jobs[name]())
+    training.advance()
+    training.done = training.job.iterations
+    training.look()
+    assert training.sheets
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_batch_that_cannot_be_shared_is_refused(
+    build: Build, toy_params: Params, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(CharregError, match="batch 4, wanted a multiple of the 3 processes"):
+        build(name, toy_params)
+
+
+def test_empty_sets_are_refused(tmp_path: Path, toy_params: Params) -> None:
+    hr, genuine = draw_hr_faces(tmp_path / "hr", people=0), draw_genuine_faces(tmp_path / "lr", people=0)
+    good_hr, _ = small_face_sets(tmp_path / "good")
+    for make in (
+        lambda: PretrainSr(toy_params, hr, CPU),
+        lambda: PretrainSr(toy_params, genuine, CPU),  # no HR set at all
+        lambda: PretrainInverseCr(toy_params, good_hr, genuine, CPU),
+        lambda: TrainCentreface(toy_params, hr, CPU),
+    ):
+        with pytest.raises(CharregError, match="wanted at least") as caught:
+            make()
+        assert str(tmp_path) in str(caught.value)
+
+
+# --- the recogniser --------------------------------------------------------------------------------------
+
+
+def test_identities_are_split_into_known_and_held_out(face_sets: tuple[FaceSet, FaceSet]) -> None:
+    hr, _ = face_sets
+    known, held = split_identities(hr, 2, seed=0)
+    assert (len(known), len(held)) == (2, 2)
+    assert sorted(known + held) == [f"person{person:02}" for person in range(4)]
+    assert split_identities(hr, 2, seed=0) == (known, held)
+    with pytest.raises(CharregError, match="4 identities, wanted at least 5"):
+        split_identities(hr, 3, seed=0)
+
+
+def test_held_out_people_are_not_trained_on(face_sets: tuple[FaceSet, FaceSet], make_params: Make) -> None:
+    hr, _ = face_sets
+    job = TrainCentreface(make_params({"train_centreface.holdout_ids": 2}), hr, CPU)
+    trained = {hr.identities[row] for row in job.rows}
+    assert trained.isdisjoint(job.held_out)
+    assert set(job.labels.tolist()) == {0, 1}
+    assert job.head.classifier.out_features == len(job.head.centres) == 2
+    gate = job.gate_faces(hr)
+    assert set(gate.identities) == set(job.held_out)
+    assert len(gate) == len(gate.index) == 8
+    for row, label in zip(job.rows, job.labels, strict=True):
+        assert sorted(trained)[label] == hr.identities[row]
+
+
+def test_recognition_step_is_equation_5_of_wen(build: Build, make_params: Make) -> None:
+    job = build("train_centreface", make_params({"train_centreface.shift": 0.0}))
+    job.head.centres.normal_(generator=torch.Generator().manual_seed(0))
+    phi_fr, head = deepcopy(job.phi_fr), deepcopy(job.head)
+    x, y = job.batch(1)
+    with torch.no_grad():
+        f = phi_fr(x)
+        centre_term = sum(((f[i] - head.centres[y[i]]) ** 2).sum() for i in range(4)) * 0.003 / (2 * 4)
+        wanted = -F.log_softmax(head.classifier(f), dim=1)[range(4), y].mean() + centre_term
+        centres = head.centres.clone()
+        for label in set(y.tolist()):
+            members = f[y == label]
+            centres[label] -= 0.5 * (head.centres[label] - members).sum(dim=0) / (1 + len(members))
+    loss = job.step(1)["l_recognition"]
+    torch.testing.assert_close(loss.detach(), wanted)
+    torch.testing.assert_close(job.head.centres, centres)
+    assert not job.head.centres.requires_grad
+
+
+def test_shifts_are_small_and_functions_of_the_step(build: Build, make_params: Make) -> None:
+    job = build("train_centreface", make_params({"train_centreface.shift": 3.0, "train_centreface.batch": 16}))
+    x = torch.zeros(16, 3, 64, 64)
+    x[:, :, 30, 30] = 1
+    moved = job._shifted(x, 0)
+    places = moved[:, 0].flatten(1).argmax(1)
+    moves = torch.stack([places // 64 - 30, places % 64 - 30])
+    assert 1 <= moves.abs().max() <= 3
+    assert torch.equal(moved, job._shifted(x, 0))
+    assert not torch.equal(moved, job._shifted(x, 1))
+
+
+def test_features_of_equation_8_do_not_depend_on_the_batch(build: Build, make_params: Make) -> None:
+    """Mistake 6: phi_fr in train mode would; it stays in evaluation mode even after the loop looked at health."""
+    params = make_params({"centreface.batch_norm": True})
+    job = build("finetune_joint", params)
+    training = Training(job)
+    training.advance()
+    training.done = job.iterations
+    training.look()
+    x = job.pairs.sample(4)[1]
+    with torch.no_grad():
+        torch.testing.assert_close(job.phi_fr(x)[:1], job.phi_fr(x[:1]))
+        wrong = deepcopy(job.phi_fr).train()
+        assert not torch.allclose(wrong(x)[:1], job.phi_fr(x[:1]), rtol=1e-2)
+
+
+def test_df_needs_the_recognisers_embedding(make_params: Make, face_sets: tuple[FaceSet, FaceSet]) -> None:
+    """The embedding's width comes from the model, not from params that stage 2 does not read."""
+    params = make_params()
+    blueprint = Blueprint("CentreFace", {"width": 0.0625, "embedding": 5, "batch_norm": False})
+    first = fresh_first_stage(params)
+    first = type(first)(**{**vars(first), "centreface": fresh_model({"centreface": blueprint})})
+    job = FinetuneJoint("cr", params, *face_sets, first, CPU)
+    assert job.step(0)["l_df"] > 0

@@ -1,0 +1,92 @@
+"""Sources: which photographs there are, in which order, and what is known of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+from charreg.errors import CharregError
+from charreg.sources import Box, find_photos
+from data_fixtures import odd_files, write_files
+
+
+def test_folder_order_depends_on_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["b/2.jpg", "b/10.jpg", "a.jpg", "Z.JPG", "c/d/é.png", "c/d/f.png"]
+    for root, order in (("one", names), ("two", names[::-1])):
+        for name in order:
+            path = tmp_path / root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+    walk = os.walk
+    first = [photo.name for photo in find_photos("folder", tmp_path / "one").photos]
+    monkeypatch.setattr(os, "walk", lambda top: reversed([(f, d[::-1], n[::-1]) for f, d, n in walk(top)]))
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert [photo.name for photo in find_photos("folder", tmp_path / "two").photos] == first
+    assert first == ["Z.JPG", "a.jpg", "b/10.jpg", "b/2.jpg", "c/d/f.png", "c/d/é.png"]
+
+
+def test_folder_takes_identities_from_folders_and_leaves_hidden_files(tmp_path: Path) -> None:
+    for name in ("ann/1.png", "ann/2.png", "3.png", ".hidden/4.png", ".5.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    raw = find_photos("folder", tmp_path)
+    assert {photo.name: photo.identity for photo in raw.photos} == {"3.png": "", "ann/1.png": "ann", "ann/2.png": "ann"}
+    assert not raw.annotated
+
+
+def test_folder_reads_boxes(tmp_path: Path) -> None:
+    write_files(tmp_path, odd_files())
+    (tmp_path / "boxes.csv").write_text(
+        "photo,left,top,width,height,identity,album\ncmyk.jpg,1,2,30,40.5,ann,summer\ncmyk.jpg,5,6,7,8,,\n"
+    )
+    raw = find_photos("folder", tmp_path)
+    boxes = {photo.name: photo.boxes for photo in raw.photos}
+    assert raw.annotated
+    assert boxes["cmyk.jpg"] == (Box(1, 2, 30, 40.5, "ann", "summer"), Box(5, 6, 7, 8))
+    assert boxes["alpha.png"] == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("photo,left,top,width\na.png,1,2,3\n", r"boxes\.csv: found columns"),
+        ("photo,left,top,width,height\ngrey.pgm,1,2,x,4\n", r"boxes\.csv:2: found box 1, 2, x, 4"),
+        ("photo,left,top,width,height\ngrey.pgm,1,2,0,4\n", r"boxes\.csv:2: found box 1, 2, 0, 4"),
+        ("photo,left,top,width,height\ngrey.pgm,1,2,nan,4\n", r"boxes\.csv:2: found box"),
+        ("photo,left,top,width,height\ngrey.pgm,1,2,3\n", r"boxes\.csv:2: wrong number of cells"),
+        ("photo,left,top,width,height\ngone.png,1,2,3,4\n", r"gone\.png is listed but missing"),
+        ("", r"boxes\.csv: found columns None"),
+    ],
+)
+def test_bad_boxes_are_refused_by_line(tmp_path: Path, content: str, complaint: str) -> None:
+    write_files(tmp_path, odd_files())
+    (tmp_path / "boxes.csv").write_text(content)
+    with pytest.raises(CharregError, match=complaint):
+        find_photos("folder", tmp_path)
+
+
+def test_missing_and_empty_folders_and_unknown_sources_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CharregError, match="gone: no such folder"):
+        find_photos("folder", tmp_path / "gone")
+    with pytest.raises(CharregError, match="found no picture file"):
+        find_photos("folder", tmp_path)
+    with pytest.raises(CharregError, match="found 'wider', wanted packaged or folder"):
+        find_photos("wider", tmp_path)
+
+
+def test_names_that_are_not_utf8_are_refused_by_name(tmp_path: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    with pytest.raises(CharregError, match=r"udcff\.png.*wanted names in UTF-8"):
+        find_photos("folder", tmp_path)
+
+
+def test_packaged_wants_every_listed_file(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("photo,left,top,width,height,identity\n0000.jpg,1,2,3,4,s1\n")
+    with pytest.raises(CharregError, match=r"0000\.jpg: missing, boxes\.csv lists it"):
+        find_photos("packaged", tmp_path)
+    (tmp_path / "boxes.csv").unlink()
+    (tmp_path / "portraits.csv").write_text("photo,identity\ns1/1.pgm,s1\n")
+    with pytest.raises(CharregError, match=r"1\.pgm: missing, portraits\.csv lists it"):
+        find_photos("packaged", tmp_path)

@@ -1,0 +1,420 @@
+"""Real training processes with toy params, and the faults injected into them. PYTEST_DONT_REWRITE
+
+Importing torch costs seconds, so a fork server imports it once; every run is a process of its own, forked from it, that
+executes a script of stages/ as the command line would. Faults are `plans`, carried out inside that process.
+"""
+
+import builtins
+import json
+import os
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+JOBS = ("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
+SCHEDULE = {
+    "iterations": 12,
+    "batch": 4,
+    "ema": 0.9,
+    "lr_decay": "cosine",
+    "clip_norm": 1.0,
+    "log_every": 5,
+    "health_every": 5,
+    "sheet_every": 5,
+    "checkpoint_every": 5,
+}
+STABILISERS = {"r1_gamma": 0.1, "r1_every": 3, "label_smoothing": 0.1, "d_noise": 0.05, "d_jitter": True}
+EVERYTHING_ON = {
+    **{f"{job}.{key}": value for job in JOBS for key, value in SCHEDULE.items()},
+    **{f"{job}.{key}": value for job in JOBS[2:] for key, value in STABILISERS.items()},
+    "pretrain_sr.adv_weight": 0.1,
+    "pretrain_sr.adv_warmup": 0.2,
+    "finetune_joint.keep_sr_adv": 0.1,
+    "finetune_joint.sr_on_pseudo": True,
+    "finetune_joint.adv_ramp": 0.5,
+}
+BATCH_NORM = {"super_resolver.norm": "bn", "regulariser.norm": "bn", "centreface.batch_norm": True}
+NO_BATCH_NORM = {"super_resolver.norm": "none", "regulariser.norm": "none", "centreface.batch_norm": False}
+
+
+# --- inside the forked process ---------------------------------------------------------------------------
+
+
+def carry_out(name: str, *words: Any) -> None:
+    """Prepare one fault. `step` counts finished steps."""
+    import charreg.training as training
+
+    advance = training.Training.advance
+
+    def at_every_step(act: Callable[[Any], None]) -> None:
+        before = training.Training.look
+
+        def looked(self: Any) -> None:
+            before(self)
+            act(self)
+
+        training.Training.look = looked
+
+    if name == "signal":  # a number, at the end of a step, before a state is written
+        number, step = words
+        at_every_step(lambda self: os.kill(os.getpid(), number) if self.done == step else None)
+    elif name == "slow":  # seconds a step
+        at_every_step(lambda self: time.sleep(words[0]))
+    elif name == "loss":  # a loss of a step is no longer a number
+        step, loss = words
+
+        def poisoned(self: Any) -> None:
+            original = self.job.step
+            if self.done == step:
+                self.job.step = lambda number: {**original(number), loss: torch.tensor(float("nan"))}
+            advance(self)
+
+        training.Training.advance = poisoned
+    elif name == "weights":  # a weight breaks in the update of a step, its losses were still numbers
+
+        def broken(self: Any) -> None:
+            advance(self)
+            if self.done == words[0]:
+                next(next(iter(self.job.networks.values())).parameters()).data.view(-1)[0] = float("inf")
+
+        training.Training.advance = broken
+    elif name == "double":  # everything in float64
+        torch.set_default_dtype(torch.float64)
+        torch.Tensor.float = torch.Tensor.double
+    elif name == "torch":
+        torch.__version__ = words[0]
+    elif name == "file_size":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (words[0], words[0]))
+    elif name == "crash":
+        crash_at(words[0])
+    elif name == "no_steps":  # whatever happens, nothing may be trained
+
+        def refuse(self: Any) -> None:
+            raise AssertionError(f"trained step {self.done}")
+
+        training.Training.advance = refuse
+    else:
+        raise ValueError(name)
+
+
+def points_of_writing(reached: Callable[[], None]) -> Callable[[], None]:
+    """Call `reached` at every point of writing files: before, amid and after a write, around fsync, replace, unlink.
+
+    Returns what undoes it.
+    """
+    import charreg.files as files
+
+    kept = {"fsync": os.fsync, "replace": os.replace, "unlink": Path.unlink}
+
+    def around(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **options: Any) -> Any:
+            reached()
+            result = call(*args, **options)
+            reached()
+            return result
+
+        return called
+
+    class Halting:
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self.file = builtins.open(*args, **options)  # noqa: SIM115  closed by __exit__
+
+        def __enter__(self) -> "Halting":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+        def write(self, content: Any) -> None:
+            reached()
+            self.file.write(content[: len(content) // 2])
+            self.file.flush()
+            reached()
+            self.file.write(content[len(content) // 2 :])
+            self.file.flush()
+            reached()
+
+    files.open = lambda path, mode="r", *a, **o: (Halting if "w" in mode else builtins.open)(path, mode, *a, **o)
+    os.fsync, os.replace = around(kept["fsync"]), around(kept["replace"])
+    Path.unlink = around(kept["unlink"])
+
+    def undo() -> None:
+        del files.open
+        os.fsync, os.replace, Path.unlink = kept["fsync"], kept["replace"], kept["unlink"]
+
+    return undo
+
+
+def crash_at(point: int) -> None:
+    """Leave the process without a word at one of the points of writing."""
+    count = 0
+
+    def reached() -> None:
+        nonlocal count
+        count += 1
+        if count == point:
+            os._exit(77)
+
+    points_of_writing(reached)
+
+
+def toy_state(step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    return {"weights": torch.full((500,), float(step)), "count": torch.tensor(step)}, {"curves": [{"step": step}]}
+
+
+def save_toy_states(root: str, first: int, last: int) -> None:
+    """What a training does with its scratch, without the training."""
+    from charreg.checkpoint import Scratch
+
+    scratch = Scratch("toy", {"params": 1}, Path(root))
+    with scratch.hold():
+        for step in range(first, last):
+            scratch.save(step, *toy_state(step))
+
+
+def forked(request: Mapping[str, Any]) -> None:
+    """The life of a run; leaves with the exit status the interpreter would have."""
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    status: Any = 0
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.chdir(request["cwd"])
+        os.environ.update(request["env"])
+        torch.set_num_threads(request["threads"])
+        sys.path[:0] = request["path"]
+        for plan in request["plans"]:
+            carry_out(*plan)
+        sys.argv = request["argv"]
+        if sys.argv[0] == "save_toy_states":
+            save_toy_states(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as leave:
+        status = leave.code or 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def serve() -> None:
+    """Fork a run for every line of stdin; tell its PID, or its status when asked to look."""
+    import matplotlib  # noqa: F401  what charreg will want is imported once, charreg itself by every run
+    import pandas  # noqa: F401
+    import PIL.Image  # noqa: F401
+    import pydantic  # noqa: F401
+    import safetensors.torch  # noqa: F401
+    import torch._dynamo
+    import torch.distributed.nn.functional
+    import torch.optim.swa_utils  # noqa: F401
+    import tqdm  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "look" in request:
+            pid, status = os.waitpid(request["look"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        else:
+            answer = os.fork()
+            if not answer:
+                forked(request)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+# --- outside it ------------------------------------------------------------------------------------------
+
+
+class ForkServer:
+    def __init__(self) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": ""}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, request: Mapping[str, Any]) -> Any:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@dataclass
+class Run:
+    """A process on its way or ended; `code` is negative when a signal ended it."""
+
+    server: ForkServer
+    pid: int
+    log: Path
+    out: Path
+    code: int | None = None
+
+    def wait(self, seconds: float = 60) -> "Run":
+        until = time.monotonic() + seconds
+        while self.code is None and time.monotonic() < until:
+            self.code = self.server.ask({"look": self.pid})
+            if self.code is None:
+                time.sleep(0.01)
+        if self.code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            raise AssertionError(f"still runs after {seconds} s:\n{self.text}")
+        return self
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def errors(self) -> list[str]:
+        """The one-line messages of charreg; a traceback counts as one more."""
+        return [line for line in self.text.splitlines() if line.startswith(("charreg: ", "Traceback"))]
+
+    def files(self) -> dict[str, bytes]:
+        """Everything the run delivered that must not differ from run to run."""
+        return {
+            str(path.relative_to(self.out)): path.read_bytes()
+            for folder in ("model", "curves")
+            for path in sorted((self.out / folder).rglob("*"))
+        }
+
+
+class Workshop:
+    """A project folder with drawn faces, toy params and first-stage models, and its own resume states."""
+
+    def __init__(self, folder: Path, server: ForkServer, changes: Mapping[str, Any] | None = None) -> None:
+        # imported here: the fork server must not know charreg, a run may bring a changed copy
+        from charreg.models import save_model
+        from charreg.params import Params
+        from conftest import draw_genuine_faces, draw_hr_faces, fresh_first_stage, toy_content
+
+        self.folder, self.server = folder, server
+        self.content = toy_content({**EVERYTHING_ON, **(changes or {})})
+        self.set_params({})
+        with np.errstate(over="ignore"):
+            draw_hr_faces(folder / "hr")
+            draw_hr_faces(folder / "test", people=3, first=30, role="test")
+            draw_genuine_faces(folder / "lr")
+        for name, model in vars(fresh_first_stage(Params.model_validate(self.content))).items():
+            (folder / name).mkdir()
+            save_model(folder / name, model.networks, model.blueprints, model.info)
+
+    def set_params(self, changes: Mapping[str, Any]) -> None:
+        """The params of the following runs: the workshop's with (dotted) changes."""
+        content = json.loads(json.dumps(self.content))
+        for key, value in changes.items():
+            section, _, name = key.rpartition(".")
+            (content[section] if section else content)[name] = value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def command(self, stage: str, out: Path) -> list[str]:
+        """A stage's script and arguments, as a user types them in the workshop's folder."""
+        words = [str(ROOT / "stages" / f"{stage}.py"), "--hr", "hr"]
+        words += ["--out", f"{out}/model", "--curves", f"{out}/curves", "--timings", f"{out}/timings.json"]
+        if stage == "train_centreface":
+            return [*words, "--test", "test", "--metrics", f"{out}/metrics.json"]
+        if stage == "pretrain_sr":
+            return words
+        words += ["--lr", "lr"]
+        if stage == "pretrain_cr":
+            words += ["--inverse", "inverse_cr"]
+        if stage == "finetune_joint":
+            words += ["--variant", "cr", "--super-resolver", "sr_module", "--characteristic", "characteristic"]
+            words += ["--inverse", "inverse_cr", "--centreface", "centreface"]
+        return words
+
+    def start(
+        self,
+        stage: str,
+        name: str,
+        *plans: tuple[Any, ...],
+        threads: int = 1,
+        path: tuple[str, ...] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Run:
+        """Start a stage; runs of one `name` share outputs and resume states."""
+        out = self.folder / "runs" / name
+        (out / ".dvc").mkdir(parents=True, exist_ok=True)
+        log = out / f"log-{len(list(out.glob('log-*')))}.txt"
+        log.touch()
+        request = {
+            "argv": self.command(stage, out),
+            "cwd": str(self.folder),
+            "log": str(log),
+            "plans": plans,
+            "env": {"DVC_ROOT": str(out), **(env or {})},
+            "threads": threads,
+            "path": path,
+        }
+        return Run(self.server, self.server.ask(request), log, out)
+
+    def run(self, stage: str, name: str, *plans: tuple[Any, ...], **options: Any) -> Run:
+        return self.start(stage, name, *plans, **options).wait()
+
+    def states(self, name: str) -> list[Path]:
+        """The resume states of a run, oldest first, as their notes."""
+        return sorted((self.folder / "runs" / name).glob(".dvc/tmp/charreg/*/*/state-*.json"))
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 30) -> Any:
+    """The first true value of a question asked again and again."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = what()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s in vain")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ForkServer]:
+    server = ForkServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def bn_workshop(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Every option that keeps something from step to step: batch norm, EMA, spectral norm, momentum, schedules."""
+    return Workshop(tmp_path_factory.mktemp("bn"), server, BATCH_NORM)
+
+
+@pytest.fixture
+def workshop(server: ForkServer, tmp_path: Path) -> Workshop:
+    """A workshop of one's own, without batch norm."""
+    return Workshop(tmp_path, server, NO_BATCH_NORM)
+
+
+if __name__ == "__main__":
+    serve()
