@@ -10,6 +10,8 @@ from charreg.files import write_json
 from charreg.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics
 from charreg.params import read_params
 
+READS = ("geometry",)
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -19,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args(argv)
-    params = read_params(args.params, ["geometry"])
+    params = read_params(args.params, READS)
     hr, genuine = open_faces(args.hr), open_faces(args.lr)
     agreement = compare_geometry(hr, genuine)
     save_png(args.figure, draw_geometry(hr, genuine, agreement))  # written even when the check fails: to look at

@@ -11,6 +11,8 @@ from charreg.files import output_folder
 from charreg.params import read_params
 from charreg.sources import find_photos
 
+READS = ("seed", "detection", "hr_faces", "hr_roles.{role}")
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -20,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sheet", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args(argv)
-    params = read_params(args.params, ["seed", "detection", "hr_faces", f"hr_roles.{args.role}"])
+    params = read_params(args.params, [key.format(role=args.role) for key in READS])
     source = params.hr_roles[args.role]
     raw = find_photos(source.source, args.raw)
     sizes = (params.hr_faces.size, params.hr_faces.lr_size)

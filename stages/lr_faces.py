@@ -11,6 +11,8 @@ from charreg.files import output_folder, write_json
 from charreg.params import read_params
 from charreg.sources import find_photos
 
+READS = ("detection", "lr_faces", "lr_roles.{role}")
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -22,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args(argv)
-    params = read_params(args.params, ["detection", "lr_faces", f"lr_roles.{args.role}"])
+    params = read_params(args.params, [key.format(role=args.role) for key in READS])
     source = params.lr_roles[args.role]
     raw = find_photos(source.source, args.raw)
     exclusions = read_exclusions(args.exclude)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from charreg.faces import FaceSet, FaceWriter, Pixels, open_faces
 from charreg.packaged import find_portraits
 from charreg.sources import Photo
-from PIL import Image
 
 PORTRAIT = find_portraits()["s1"][0]
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.format import write_array
+
 from charreg.errors import CharregError
 from charreg.faces import FaceSet, FaceWriter, digest_of_faces, open_faces
 from charreg.files import sha256_of_file
 from conftest import draw_hr_faces
-from numpy.lib.format import write_array
 
 
 def resign(folder: Path, name: str) -> None:
@@ -96,7 +97,7 @@ def test_a_missing_row_file_or_meta_is_refused(faces: FaceSet) -> None:
     with pytest.raises(CharregError, match=r"lr\.npy: missing"):
         open_faces(faces.folder)
     (faces.folder / "meta.json").write_text('{"count": "4"}')
-    with pytest.raises(CharregError, match="not the meta.json of a face set"):
+    with pytest.raises(CharregError, match=r"not the meta\.json of a face set"):
         open_faces(faces.folder)
     (faces.folder / "meta.json").unlink()
     with pytest.raises(CharregError, match=r"no meta\.json, wanted a face set"):

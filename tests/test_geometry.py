@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from charreg.errors import CharregError
 from charreg.geometry import check_agreement, compare_geometry, geometry_metrics, mean_image
 from conftest import ROOT
 from data_fixtures import set_with_eyes
-from PIL import Image
 
 EYES = (5.0, 6.0, 11.0, 6.0)
 
@@ -41,13 +42,11 @@ def test_shifts_are_measured_at_16_px(tmp_path: Path) -> None:
     [((5.9, 6, 11.9, 6), True), ((6.1, 6, 12.1, 6), False), ((5, 7.1, 11, 7.1), False), ((4.4, 6, 11.6, 6), False)],
 )
 def test_more_than_one_px_of_shift_or_zoom_is_refused(tmp_path: Path, eyes: Any, passes: bool) -> None:
-    agreement = compare_geometry(
-        set_with_eyes(tmp_path / "hr", 64, EYES), set_with_eyes(tmp_path / "lr", 16, eyes)
-    )
+    agreement = compare_geometry(set_with_eyes(tmp_path / "hr", 64, EYES), set_with_eyes(tmp_path / "lr", 16, eyes))
     if passes:
         check_agreement(agreement, 1.0)
     else:
-        with pytest.raises(CharregError, match="px apart.*wanted at most 1 px"):
+        with pytest.raises(CharregError, match=r"px apart.*wanted at most 1 px"):
             check_agreement(agreement, 1.0)
 
 

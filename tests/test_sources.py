@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from charreg.errors import CharregError
 from charreg.sources import Box, find_photos
 from data_fixtures import odd_files, write_files

@@ -9,9 +9,12 @@ class CharregError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main()`; a CharregError becomes one line on stderr and exit status 1."""
+    """Run a stage's `main()`; a CharregError, or a refusal of the file system, becomes one line and exit status 1."""
     try:
         main()
+    except OSError as error:
+        sys.stderr.write(f"charreg: {error.filename or 'input or output'}: {error.strerror or error}\n")
+        raise SystemExit(1) from None
     except CharregError as error:
         sys.stderr.write(f"charreg: {' '.join(str(error).split())}\n")
         raise SystemExit(1) from None

@@ -22,9 +22,8 @@ class BatchNorm(nn.BatchNorm2d):
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(x)
         count = x.numel() / x.shape[1] * dist.get_world_size()
-        sums = all_reduce(torch.stack([x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3))]))
-        mean = sums[0] / count
-        variance = sums[1] / count - mean.square()
+        mean = all_reduce(x.sum(dim=(0, 2, 3))) / count
+        variance = all_reduce((x - mean[:, None, None]).square().sum(dim=(0, 2, 3))) / count
         with torch.no_grad():
             assert (
                 self.running_mean is not None and self.running_var is not None and self.momentum is not None

@@ -1,0 +1,445 @@
+"""lr_faces and hr_faces: what becomes a face, what is counted instead, and always the same bytes."""
+
+import importlib.util
+import io
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from charreg import extraction
+from charreg import packaged as packaged_module
+from charreg.detection import DetectedFace, Square, square_of
+from charreg.errors import CharregError
+from charreg.extraction import Exclusion, extract_hr_faces, extract_lr_faces, jittered, map_in_order, match_boxes
+from charreg.faces import FaceSet, Pixels, digest_of_faces, open_faces
+from charreg.packaged import compose_scene, find_portraits, make_packaged_photos, take_picture
+from charreg.params import Camera, Params
+from charreg.sources import Box, find_photos
+from conftest import ROOT, toy_content
+from data_fixtures import damaged_files, encoded, odd_files, photo_of, portrait, write_files
+
+CLEAN = Camera(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
+
+
+def load_stage(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "stages" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Stages:
+    """Runs both face stages on a raw folder, with toy params and changes to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.exclude = folder / "exclude.txt"
+        self.exclude.write_text("# nobody\n")
+        self.hr_main, self.lr_main = load_stage("hr_faces").main, load_stage("lr_faces").main
+
+    def params(self, changes: dict[str, Any], source: str) -> str:
+        role = {"source": source, "path": "", "exclude": str(self.exclude), "simulated": False}
+        roles = {f"lr_roles.{name}": role for name in ("train", "web", "cctv")}
+        roles |= {f"hr_roles.{name}": {"source": source, "path": ""} for name in ("train", "test")}
+        path = self.folder / "params.yaml"
+        path.write_text(yaml.safe_dump(toy_content({**roles, **changes})))
+        return str(path)
+
+    def lr(self, raw: Path, name: str, source: str = "folder", role: str = "web", **changes: Any) -> FaceSet:
+        out = self.folder / name
+        paths = ["--sheet", self.sheet(name), "--metrics", self.metrics(name), "--exclude", self.exclude]
+        arguments = ["--role", role, "--raw", raw, "--out", out, *paths, "--params", self.params(changes, source)]
+        self.lr_main([str(argument) for argument in arguments])
+        return open_faces(out)
+
+    def hr(self, raw: Path, name: str, source: str = "folder", role: str = "train", **changes: Any) -> FaceSet:
+        out = self.folder / name
+        arguments = ["--role", role, "--raw", raw, "--out", out, "--sheet", self.sheet(name)]
+        self.hr_main([str(argument) for argument in [*arguments, "--params", self.params(changes, source)]])
+        return open_faces(out)
+
+    def sheet(self, name: str) -> Path:
+        return self.folder / "sheets" / f"{name}.png"
+
+    def metrics(self, name: str) -> Path:
+        return self.folder / "metrics" / f"{name}.json"
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    return Stages(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packaged")
+    make_packaged_photos(folder, Params.model_validate(toy_content()).packaged_photos, 0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lr_serial(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    return Stages(tmp_path_factory.mktemp("lr")).lr(packaged / "photos" / "web", "faces", "packaged")
+
+
+def crowd(params: Params, size: tuple[int, int], people: int = 2, **changes: Any) -> tuple[Pixels, list[Any]]:
+    """A composed photograph without a camera's faults, uint8 [H, W, 3], and the faces in it."""
+    scene_params = params.packaged_photos.model_copy(update={"size": size, **changes})
+    portraits = {f"s{i}": [packaged_module._portrait(find_portraits()[f"s{i}"][0])] for i in range(1, people + 1)}
+    grey = [np.full((size[1], size[0], 3), 110, np.uint8)]
+    scene, faces = compose_scene(grey, portraits, scene_params, np.random.default_rng(0))
+    with Image.open(io.BytesIO(take_picture(scene, CLEAN, np.random.default_rng(0)))) as image:
+        return np.asarray(image), faces
+
+
+# --- damaged and odd files -------------------------------------------------------------------------------
+
+
+def test_both_stages_survive_every_damaged_file(stages: Stages, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged, odd = damaged_files(), odd_files()
+    raw = write_files(stages.folder / "raw", {**damaged, **odd})
+    reasons: dict[str, int] = {}
+    for _, reason in damaged.values():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for extract in (
+        lambda: stages.hr(raw, "hr", **{"hr_faces.min_score": 0.5}),
+        lambda: stages.lr(raw, "lr", **{"lr_faces.face": [10.0, 200.0], "lr_faces.min_score": 0.5}),
+    ):
+        faces = extract()
+        assert {key: faces.meta["rejections"].get(key) for key in reasons} == reasons
+        assert faces.meta["photos"] == len(damaged) + len(odd)
+        assert set(faces.index["photo"]) == set(odd)
+        assert {note for _, note in odd.values()} <= set(faces.meta["converted"])
+        lines = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if "left out" in line]
+        for name, (_, reason) in damaged.items():
+            assert sum(line.startswith(f"{name}: {reason} (") for line in lines) == 1
+
+
+def test_the_exif_rotated_face_is_cropped_like_the_upright_one(stages: Stages) -> None:
+    odd = odd_files()
+    raw = write_files(stages.folder / "raw", {name: odd[name] for name in ("exif.jpg", "grey.pgm")})
+    faces = stages.hr(raw, "hr", role="test")
+    assert len(faces) == 2
+    assert np.abs(faces.images[0].astype(int) - faces.images[1]).mean() < 5
+
+
+def test_folders_without_a_face_give_empty_valid_sets(stages: Stages) -> None:
+    blank = encoded(Image.new("RGB", (64, 64), "grey"), "PNG")
+    files = {f"{i}.png": (blank, "") for i in range(3)}
+    files["tiny.png"] = (encoded(Image.new("RGB", (6, 6), "grey"), "PNG"), "")
+    raw = write_files(stages.folder / "raw", files)
+    lr, hr = stages.lr(raw, "lr"), stages.hr(raw, "hr")
+    assert (len(lr), lr.images.shape, len(hr)) == (0, (0, 16, 16, 3), 0)
+    assert hr.lr is not None
+    assert lr.meta["rejections"] == hr.meta["rejections"] == {"no_face": 3, "too_small": 1}
+    assert lr.meta["mean_side"] is None
+    assert json.loads(stages.metrics("lr").read_text()) == {"n_photos": 4, "n_faces": 0, "identities": 0}
+    assert stages.sheet("lr").exists()
+
+
+def test_a_failing_stage_leaves_the_old_set(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = write_files(stages.folder / "raw", {"grey.pgm": odd_files()["grey.pgm"]})
+    before = digest_of_faces(stages.hr(raw, "hr"))
+
+    def fail(*_: object) -> None:
+        raise CharregError("stop here")
+
+    monkeypatch.setattr(extraction, "crop_square", fail)
+    with pytest.raises(CharregError, match="stop here"):
+        stages.hr(raw, "hr")
+    assert digest_of_faces(open_faces(stages.folder / "hr")) == before
+    assert not list(stages.folder.glob(".hr*"))
+
+
+# --- low resolution --------------------------------------------------------------------------------------
+
+
+def test_packaged_crowds_are_found_with_their_identities(lr_serial: FaceSet, packaged: Path) -> None:
+    metrics = json.loads((lr_serial.folder.parent / "metrics" / "faces.json").read_text())
+    assert metrics["n_true"] == 60
+    assert metrics["recall"] >= 0.7
+    assert metrics["precision"] >= 0.95
+    assert metrics["identities"] == 2
+    assert metrics["n_faces"] == len(lr_serial) == lr_serial.meta["count"]
+    assert lr_serial.meta["domain"] == "genuine"
+    assert lr_serial.meta["role"] == "web"
+    assert sum(lr_serial.meta["side_histogram"].values()) == len(lr_serial)
+    index = lr_serial.index
+    sides = index[["box_width", "box_height"]].max(axis=1)
+    assert sides.between(10, 26).all()
+    assert np.allclose(index["native_side"], 1.2 * sides, atol=0.01)
+    assert index["score"].min() >= 0.8
+    truth = {photo.name: photo.boxes for photo in find_photos("packaged", packaged / "photos" / "web").photos}
+    for row in index[index["identity"] != ""].itertuples():
+        centre = (row.box_left + row.box_width / 2, row.box_top + row.box_height / 2)
+        nearest = min(
+            truth[row.photo],
+            key=lambda box: np.hypot(box.left + box.width / 2 - centre[0], box.top + box.height / 2 - centre[1]),
+        )
+        assert nearest.identity == row.identity
+    eyes = index[["left_eye_x", "right_eye_x", "left_eye_y", "right_eye_y"]].mean()
+    assert eyes["left_eye_x"] == pytest.approx(6, abs=1)
+    assert eyes["right_eye_x"] == pytest.approx(11, abs=1)
+    assert eyes["left_eye_y"] == pytest.approx(6.5, abs=1)
+
+
+def test_executors_and_worker_counts_give_the_same_bytes(lr_serial: FaceSet, packaged: Path, stages: Stages) -> None:
+    executor = {"lr_faces.executor": "processes:2"}
+    faces = stages.lr(packaged / "photos" / "web", "two", "packaged", **executor)
+    assert digest_of_faces(faces) == digest_of_faces(lr_serial)
+
+
+def test_dask_gives_the_same_bytes(lr_serial: FaceSet, packaged: Path, stages: Stages) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        executor = f"dask:{cluster.scheduler_address}"
+        faces = stages.lr(packaged / "photos" / "web", "dask", "packaged", **{"lr_faces.executor": executor})
+    assert digest_of_faces(faces) == digest_of_faces(lr_serial)
+
+
+def test_dask_that_is_missing_or_unreachable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(CharregError, match=r"pip install 'charreg\[cluster\]'"):
+        list(map_in_order([], "dask:tcp://127.0.0.1:1"))
+
+
+def test_file_order_and_locale_do_not_matter(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {name: file for name, file in odd_files().items() if name != "exif.jpg"}
+    digests = set()
+    for name, backwards in (("one", False), ("two", True)):
+        raw = write_files(stages.folder / f"raw-{name}", files, backwards)
+        monkeypatch.setenv("LC_ALL", "C" if backwards else "tr_TR.UTF-8")
+        digests.add(digest_of_faces(stages.hr(raw, name)))
+    assert len(digests) == 1
+
+
+def test_the_exclude_list_leaves_out_what_it_names_and_reports_stale_lines(
+    packaged: Path, stages: Stages, lr_serial: FaceSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = lr_serial.index.iloc[0]
+    stages.exclude.write_text(f"# made by hand\n\n{first.photo} {first.box_left} {first.box_top}\ngone.jpg 1 2\n")
+    faces = stages.lr(packaged / "photos" / "web", "less", "packaged")
+    assert len(faces) == len(lr_serial) - 1
+    assert faces.meta["rejections"]["excluded"] == 1
+    assert faces.meta["stale_exclusions"] == 1
+    assert np.array_equal(faces.images, lr_serial.images[1:])
+    assert "1 of 2 lines match no face" in capsys.readouterr().err
+    stages.exclude.write_text("0000.jpg 12\n")
+    with pytest.raises(CharregError, match=r"exclude\.txt:1: found '0000\.jpg 12', wanted `photo left top`"):
+        stages.lr(packaged / "photos" / "web", "less", "packaged")
+    stages.exclude.unlink()
+    with pytest.raises(CharregError, match=r"exclude\.txt: .*wanted a list"):
+        stages.lr(packaged / "photos" / "web", "less", "packaged")
+
+
+def test_scores_and_sizes_outside_the_window_are_counted(tmp_path: Path, toy_params: Params) -> None:
+    pixels, faces = crowd(toy_params, (160, 96))
+    Image.fromarray(pixels).save(tmp_path / "crowd.png")
+    photo = photo_of(tmp_path / "crowd.png")
+    found = extract_lr_faces(photo, "folder", toy_params.detection, toy_params.lr_faces, ())
+    assert len(found.faces) == len(faces) == 6
+    for changes, reason in (
+        ({"face": (40.0, 60.0)}, "face_too_small"),
+        ({"face": (2.0, 5.0)}, "face_too_large"),
+        ({"min_score": 1.0}, "score"),
+    ):
+        params = toy_params.lr_faces.model_copy(update=changes)
+        refused = extract_lr_faces(photo, "folder", toy_params.detection, params, ())
+        assert len(refused.faces) == 0
+        assert refused.rejections[reason] >= 6
+    row = found.faces[0][1]
+    listed = (Exclusion(4, "crowd.png", round(row["box_left"]), round(row["box_top"])),)
+    less = extract_lr_faces(photo, "folder", toy_params.detection, toy_params.lr_faces, listed)
+    assert (len(less.faces), less.excluded) == (5, {4})
+
+
+def test_a_photograph_with_five_hundred_faces(tmp_path: Path, toy_params: Params) -> None:
+    pixels, faces = crowd(toy_params, (1040, 800), people=8, spacing=40, face=(18.0, 22.0))
+    assert len(faces) == 520
+    Image.fromarray(pixels).save(tmp_path / "crowd.png")
+    photo = photo_of(tmp_path / "crowd.png")
+    detection = toy_params.detection.model_copy(update={"scales": [2.0], "tile": 1024})
+    found = extract_lr_faces(photo, "folder", detection, toy_params.lr_faces, ())
+    boxes = tuple(Box(face.left, face.top, face.width, face.height) for face in faces)
+    seen = [
+        DetectedFace(row["box_left"], row["box_top"], row["box_width"], row["box_height"], 1, 1, np.zeros((5, 2)))
+        for _, row, _ in found.faces
+    ]
+    assert 500 <= len(found.faces) <= 525
+    assert sum(match is not None for match in match_boxes(seen, boxes, 0.3)) >= 500
+
+
+def test_no_box_is_matched_twice_and_the_best_overlap_wins() -> None:
+    def face(left: float) -> DetectedFace:
+        return DetectedFace(left, 0, 10, 10, 1.0, 1.0, np.zeros((5, 2)))
+
+    boxes = (Box(0, 0, 10, 10, "ann"), Box(12, 0, 10, 10, "ben"))
+    assert match_boxes([face(4), face(1), face(40)], boxes, 0.3) == [None, 0, None]
+    assert match_boxes([face(4), face(1), face(13)], boxes, 0.3) == [None, 0, 1]
+    assert match_boxes([face(4)], boxes, 0.3) == [0]
+    assert match_boxes([face(40)], boxes, 0.0) == [None]
+    assert match_boxes([face(4)], (), 0.3) == [None]
+
+
+# --- high resolution -------------------------------------------------------------------------------------
+
+
+def test_hr_faces_have_exact_lr_faces_identities_and_copies(stages: Stages, packaged: Path) -> None:
+    faces = stages.hr(packaged / "portraits" / "hr_test", "train", "packaged", role="train")
+    single = stages.hr(packaged / "portraits" / "hr_test", "test", "packaged", role="test")
+    assert (len(faces), len(single)) == (40, 20)
+    assert np.array_equal(faces.images[::2], single.images)  # the first copy is never jittered
+    assert not any(np.array_equal(faces.images[i], faces.images[i + 1]) for i in range(0, 40, 2))
+    assert faces.lr is not None
+    for image, lr in zip(faces.images, faces.lr, strict=True):
+        assert np.array_equal(lr, np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BICUBIC)))
+    assert len(set(faces.identities)) == 2
+    assert all(row.photo.startswith(f"{row.identity}/") for row in faces.index.itertuples())
+    assert faces.meta["domain"] == "artificial"
+    eyes = single.index[["left_eye_x", "right_eye_x", "left_eye_y", "right_eye_y"]].mean() / 4
+    assert eyes.tolist() == pytest.approx([5.7, 10.8, 6.5, 6.5], abs=0.9)
+
+
+def test_landmarks_follow_the_jittered_crop(stages: Stages, packaged: Path) -> None:
+    """Eyes are dark: the darkness around each landmark stays when the crop is rolled, scaled and shifted."""
+    changes = {"hr_faces.jitter": {"roll": 25.0, "scale": 0.2, "shift": 0.08}, "hr_faces.copies": 4}
+    faces = stages.hr(packaged / "portraits" / "hr_test", "hr", "packaged", **changes)
+
+    def patches(i: int) -> np.ndarray:
+        values = []
+        for eye in ("left_eye", "right_eye"):
+            x, y = (round(faces.index[f"{eye}_{axis}"][i]) for axis in "xy")
+            values.append(faces.images[i, y - 2 : y + 3, x - 2 : x + 3, 0].astype(float).mean())
+        return np.array(values)
+
+    moved = [np.abs(patches(i) - patches(i - i % 4)).mean() for i in range(len(faces)) if i % 4]
+    shifts = [
+        abs(faces.index["left_eye_x"][i] - faces.index["left_eye_x"][i - i % 4]) for i in range(len(faces)) if i % 4
+    ]
+    assert np.mean(shifts) > 2
+    assert np.mean(moved) < 12
+
+
+def test_hr_and_lr_crops_of_one_face_are_framed_alike(tmp_path: Path, toy_params: Params) -> None:
+    pixels, _ = crowd(toy_params, (160, 96))
+    Image.fromarray(pixels).save(tmp_path / "crowd.png")
+    genuine = extract_lr_faces(photo_of(tmp_path / "crowd.png"), "", toy_params.detection, toy_params.lr_faces, ())
+    means = np.mean([image.astype(float) for image, _, _ in genuine.faces], axis=0)
+    artificial = []
+    for person in ("s1", "s2"):
+        photo = photo_of(find_portraits()[person][0], person)
+        found = extract_hr_faces(photo, "", toy_params.detection, toy_params.hr_faces, 1, 0)
+        artificial.append(found.faces[0][2].astype(float))
+    aligned = np.corrcoef(means.ravel(), np.mean(artificial, axis=0).ravel())[0, 1]
+    shifted = np.corrcoef(np.roll(means, 2, axis=1).ravel(), np.mean(artificial, axis=0).ravel())[0, 1]
+    assert aligned > 0.93
+    assert aligned > shifted + 0.1
+
+
+def test_crops_beyond_the_border_replicate_the_edge(tmp_path: Path, toy_params: Params) -> None:
+    cut = portrait()[:, 18:]  # the face touches the left border
+    Image.fromarray(cut).save(tmp_path / "cut.png")
+    found = extract_hr_faces(photo_of(tmp_path / "cut.png"), "", toy_params.detection, toy_params.hr_faces, 1, 0)
+    image = found.faces[0][0]
+    left = found.faces[0][1]
+    assert left["box_left"] - 0.1 * left["box_width"] < 0
+    assert np.abs(image[:, 0].astype(int) - image[:, 2]).max() <= 2
+    assert image[:, 0].std() > 5  # replicated, not black
+
+
+def test_jitter_depends_on_seed_photo_and_copy_alone(tmp_path: Path, toy_params: Params) -> None:
+    params = toy_params.hr_faces
+    square = Square(50, 60, 80)
+    draws = [jittered(square, params, np.random.default_rng(seed)) for seed in range(200)]
+    assert jittered(square, params, np.random.default_rng(5)) == draws[5]
+    assert max(abs(draw.roll) for draw in draws) <= params.jitter.roll
+    assert max(abs(draw.side / 80 - 1) for draw in draws) <= params.jitter.scale
+    assert max(abs(draw.x - 50) / draw.side for draw in draws) <= params.jitter.shift
+    path = find_portraits()["s1"][0]
+    again = partial(extract_hr_faces, source="", detection=toy_params.detection, params=params)
+    one = again(photo_of(path, "a"), copies=3, seed=0).faces
+    assert np.array_equal(one[2][0], again(photo_of(path, "a"), copies=4, seed=0).faces[2][0])
+    assert not np.array_equal(one[2][0], again(photo_of(path, "b"), copies=3, seed=0).faces[2][0])
+    assert not np.array_equal(one[2][0], again(photo_of(path, "a"), copies=3, seed=1).faces[2][0])
+
+
+def test_fallback_centre_crops_the_middle(tmp_path: Path, toy_params: Params) -> None:
+    picture = np.zeros((60, 100, 3), np.uint8)
+    picture[:, 20:80] = 200
+    Image.fromarray(picture).save(tmp_path / "blank.png")
+    params = toy_params.hr_faces.model_copy(update={"fallback": "centre"})
+    found = extract_hr_faces(photo_of(tmp_path / "blank.png"), "", toy_params.detection, params, 1, 0)
+    image, row, _ = found.faces[0]
+    assert found.rejections == {"no_face": 1}
+    assert (image[:, 2:-2] == 200).all()
+    assert np.isnan(row["left_eye_x"])
+    assert row["native_side"] == pytest.approx(60)
+
+
+def test_boxes_name_the_portraits_identity(stages: Stages) -> None:
+    raw = write_files(stages.folder / "raw" / "folder", {"grey.pgm": odd_files()["grey.pgm"]}).parent
+    assert stages.hr(raw, "plain", role="test").identities == ["folder"]
+    (raw / "boxes.csv").write_text(
+        "photo,left,top,width,height,identity,album\nfolder/grey.pgm,10,10,70,90,ann,summer\n"
+    )
+    faces = stages.hr(raw, "boxed", role="test")
+    assert faces.identities == ["ann"]
+    assert faces.index["album"].tolist() == ["summer"]
+
+
+# --- executors -------------------------------------------------------------------------------------------
+
+
+class LazyPool:
+    """An executor that counts what is under way at once."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.under_way = self.most = 0
+        self.broken = broken
+
+    def submit(self, function: Callable[..., Any], task: Any) -> "Future[Any]":
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        pool = self
+
+        class Result(Future):  # type: ignore[type-arg]
+            def result(self, timeout: float | None = None) -> Any:
+                pool.under_way -= 1
+                if pool.broken:
+                    raise BrokenProcessPool
+                return function(task)
+
+        return Result()
+
+
+def test_results_keep_their_order_and_few_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = LazyPool()
+
+    @contextmanager
+    def open_pool(_: str) -> Iterator[Any]:
+        yield pool, 8
+
+    monkeypatch.setattr(extraction, "_open_executor", open_pool)
+    tasks: Any = (partial(int, i) for i in range(1000))
+    assert list(map_in_order(tasks, "processes:2")) == list(range(1000))
+    assert pool.most == 8
+    pool.broken = True
+    with pytest.raises(CharregError, match="executor processes:2: a worker died"):
+        list(map_in_order([partial(int, 1)] * 3, "processes:2"))
+
+
+def test_margin_is_the_same_rule_for_both_sets(toy_params: Params) -> None:
+    face = DetectedFace(0, 0, 10, 12, 1.0, 1.0, np.zeros((5, 2)))
+    assert square_of(face, toy_params.detection.margin).side == pytest.approx(14.4)
