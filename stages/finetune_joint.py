@@ -17,9 +17,7 @@ READS = (
 
 def main(argv: list[str] | None = None) -> None:
     models = ("super-resolver", "characteristic", "inverse", "centreface")
-    args = arguments(
-        __doc__, argv, "hr", "lr", *models, *TRAINING_OUTPUTS, choices={"variant": JOINT_VARIANTS}
-    )
+    args = arguments(__doc__, argv, "hr", "lr", *models, *TRAINING_OUTPUTS, choices={"variant": JOINT_VARIANTS})
     params = read_params(args.params, READS)
     device = distributed.start(params.device)
     hr, genuine = open_faces(args.hr), open_faces(args.lr)

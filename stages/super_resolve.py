@@ -29,9 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     method = load_method(args.model, device)
     with output_folder(args.out) as out:
         for name in ("web", "cctv", "hr_test"):
-            resolve_faces(
-                method, open_faces(getattr(args, name)), out, name, device, args.characteristic_module
-            )
+            resolve_faces(method, open_faces(getattr(args, name)), out, name, device, args.characteristic_module)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     hr, test = open_faces(args.hr), open_faces(args.test)
     notes = training_notes(params, hr=hr)
     job = TrainCentreface(params, hr, device)
-    networks = run_job(
-        job, training_scratch("train_centreface", notes), notes, args.out, args.curves, args.timings
-    )
+    networks = run_job(job, training_scratch("train_centreface", notes), notes, args.out, args.curves, args.timings)
     if distributed.rank() == 0:
         gate_faces = job.gate_faces(hr) if job.held_out else test
         write_json(args.metrics, centreface_gate(networks["centreface"], gate_faces, params.seed, device))

@@ -144,9 +144,7 @@ class FaceWriter:
         meta = {
             "count": self._images.count,
             "shapes": {name: list(array.shape) for name, array in arrays.items()},
-            "sha256": {
-                path.name: sha256_of_file(path) for path in sorted(self.folder.iterdir()) if path.is_file()
-            },
+            "sha256": {path.name: sha256_of_file(path) for path in sorted(self.folder.iterdir()) if path.is_file()},
             "rejections": dict(sorted(self.rejections.items())),
             **self.notes,
         }
@@ -172,19 +170,12 @@ def open_faces(folder: Path) -> FaceSet:
             raise CharregError(f"{path}: missing, meta.json lists it; make the face set again (dvc repro)")
         found = sha256_of_file(path)
         if found != wanted:
-            raise CharregError(
-                f"{path}: sha256 {found[:12]}, wanted {wanted[:12]}; damaged, restore it (dvc repro)"
-            )
-    arrays = {
-        name: _open_array(folder / f"{name}.npy", meta["count"], shape)
-        for name, shape in meta["shapes"].items()
-    }
+            raise CharregError(f"{path}: sha256 {found[:12]}, wanted {wanted[:12]}; damaged, restore it (dvc repro)")
+    arrays = {name: _open_array(folder / f"{name}.npy", meta["count"], shape) for name, shape in meta["shapes"].items()}
     index = pd.read_csv(folder / "index.csv", dtype=dict.fromkeys(TEXT_COLUMNS, str))
     index[list(TEXT_COLUMNS)] = index[list(TEXT_COLUMNS)].fillna("")
     if len(index) != meta["count"]:
-        raise CharregError(
-            f"{folder / 'index.csv'}: {len(index)} rows, wanted {meta['count']} as meta.json says"
-        )
+        raise CharregError(f"{folder / 'index.csv'}: {len(index)} rows, wanted {meta['count']} as meta.json says")
     return FaceSet(folder, arrays["images"], arrays.get("lr"), index, meta)
 
 
@@ -192,13 +183,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
         valid = isinstance(meta["count"], int) and meta["count"] >= 0 and "images.npy" in meta["sha256"]
-        valid = (
-            valid and all(len(shape) == 3 for shape in meta["shapes"].values()) and "images" in meta["shapes"]
-        )
+        valid = valid and all(len(shape) == 3 for shape in meta["shapes"].values()) and "images" in meta["shapes"]
     except FileNotFoundError:
-        raise CharregError(
-            f"{path.parent}: no meta.json, wanted a face set; run the stage that makes it"
-        ) from None
+        raise CharregError(f"{path.parent}: no meta.json, wanted a face set; run the stage that makes it") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         valid = False
     if not valid:

@@ -97,9 +97,7 @@ def r1_penalty(logits: Tensor, images: Tensor, gamma: float) -> Tensor:
     return gamma / 2 * gradient.square().flatten(1).sum(dim=1).mean()
 
 
-def l_recognition(
-    logits: Tensor, labels: Tensor, features: Tensor, centres: Tensor, lambda_centre: float
-) -> Tensor:
+def l_recognition(logits: Tensor, labels: Tensor, features: Tensor, centres: Tensor, lambda_centre: float) -> Tensor:
     """Softmax cross-entropy + lambda_centre/(2M) * sum_i ||f_i - c_{y_i}||^2 (Wen et al. 2016, eq. 5)."""
     distance = (features - centres[labels]).square().sum(dim=1).mean()
     return F.cross_entropy(logits, labels) + lambda_centre / 2 * distance

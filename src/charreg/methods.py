@@ -44,9 +44,7 @@ def load_method(folder: Path, device: torch.device) -> Method:
     """The method of a model folder. Raises CharregError when the folder holds no method."""
     networks = load_model(folder).networks
     if networks and "super_resolver" not in networks:
-        raise CharregError(
-            f"{folder}: found networks {', '.join(networks)}, wanted a super_resolver among them"
-        )
+        raise CharregError(f"{folder}: found networks {', '.join(networks)}, wanted a super_resolver among them")
     parts = (networks.get(name) for name in ("super_resolver", "regulariser"))
     return Method(*(network.to(device).eval() if network is not None else None for network in parts))
 
@@ -79,7 +77,10 @@ def resolve_faces(
     domain: Domain = "artificial" if faces.meta.get("domain") == "artificial" else "genuine"
     if characteristic_module != "auto":
         domain = "genuine" if characteristic_module == "on" else "artificial"
-    rows = [{str(key): value for key, value in row.items()} for row in faces.index.astype(object).fillna("").to_dict("records")]
+    rows = [
+        {str(key): value for key, value in row.items()}
+        for row in faces.index.astype(object).fillna("").to_dict("records")
+    ]
     with contextlib.ExitStack() as stack:
         writers = []
         for folder, size in ((name, HR_SIZE), (f"{name}_regulated", LR_SIZE)):

@@ -34,9 +34,7 @@ class Blueprint:
     def build(self) -> nn.Module:
         """A fresh network. Raises CharregError for a class this version does not know."""
         if self.network not in NETWORKS:
-            raise CharregError(
-                f"model.json: unknown network {self.network!r}, wanted one of {', '.join(NETWORKS)}"
-            )
+            raise CharregError(f"model.json: unknown network {self.network!r}, wanted one of {', '.join(NETWORKS)}")
         return NETWORKS[self.network](**self.arguments)
 
 
@@ -59,9 +57,7 @@ def save_model(
     """Write a model into an existing folder (best the one `files.output_folder` yields)."""
     entries = {}
     for name, network in networks.items():
-        content = save_tensors(
-            {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-        )
+        content = save_tensors({key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()})
         write_bytes(folder / f"{name}.safetensors", content)
         entries[name] = {
             "network": blueprints[name].network,
@@ -81,15 +77,12 @@ def load_model(folder: Path) -> Model:
     try:
         info = json.loads(note.read_text(encoding="utf-8"))
         blueprints = {
-            str(name): Blueprint(entry["network"], dict(entry["arguments"]))
-            for name, entry in info["networks"].items()
+            str(name): Blueprint(entry["network"], dict(entry["arguments"])) for name, entry in info["networks"].items()
         }
     except FileNotFoundError:
         raise CharregError(f"{folder}: no model.json, wanted a model; run the stage that trains it") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CharregError(
-            f"{note}: not the model.json of a model; train the model again (dvc repro)"
-        ) from None
+        raise CharregError(f"{note}: not the model.json of a model; train the model again (dvc repro)") from None
     networks = {}
     for name, blueprint in blueprints.items():
         path = folder / f"{name}.safetensors"
@@ -101,9 +94,7 @@ def load_model(folder: Path) -> Model:
             network.load_state_dict(load_tensors(content))
         except (OSError, ValueError, RuntimeError, TypeError, LookupError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
-            raise CharregError(
-                f"{path}: {reason}; damaged or of another version, restore it (dvc repro)"
-            ) from None
+            raise CharregError(f"{path}: {reason}; damaged or of another version, restore it (dvc repro)") from None
         networks[name] = network.eval()
     return Model(networks, blueprints, info, sha256_of_file(note))
 

@@ -284,9 +284,7 @@ def _parse(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CharregError(
-            f"{path}: not found, wanted the parameter file; run in the project's root"
-        ) from None
+        raise CharregError(f"{path}: not found, wanted the parameter file; run in the project's root") from None
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CharregError(f"{path}: not plain YAML ({reason}); no tags, no aliases to objects") from None

@@ -34,8 +34,7 @@ def arguments(
 def training_notes(params: Params, **inputs: FaceSet | Model) -> dict[str, Any]:
     """What a training depends on, for model.json: its parameters and the digests of what it read."""
     digests = {
-        name: digest_of_faces(value) if isinstance(value, FaceSet) else value.digest
-        for name, value in inputs.items()
+        name: digest_of_faces(value) if isinstance(value, FaceSet) else value.digest for name, value in inputs.items()
     }
     return {"params": params.model_dump(mode="json", warnings=False), "data": digests}
 

@@ -13,9 +13,7 @@ class Pairs:
 
     def __init__(self, faces: FaceSet, batch: int, seed: int, device: torch.device) -> None:
         if faces.lr is None or not len(faces):
-            raise CharregError(
-                f"{faces.folder}: found {len(faces)} HR faces, wanted at least one with its LR face"
-            )
+            raise CharregError(f"{faces.folder}: found {len(faces)} HR faces, wanted at least one with its LR face")
         self.hr, self.lr, self.device = faces.images, faces.lr, device
         self.stream = Stream(len(faces), batch, seed, "pairs")
         self.fixed = random_numbers(seed, "fixed pairs").permutation(len(faces))

@@ -59,9 +59,7 @@ class FinetuneJoint(Job):
     ) -> None:
         self.name = variant
         self.options, self.params = params.finetune_joint, params
-        super().__init__(
-            params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device
-        )
+        super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         self.pairs = Pairs(hr, self.options.batch, params.seed, device)
         self.genuine = Genuine(genuine, self.options.batch, params.seed, device)
         self.blind = Blind(self.options, params.seed, self.name)

@@ -25,13 +25,9 @@ class PretrainCr(Job):
     averaged = ("regulariser",)
     exports = ("regulariser", "discriminator")
 
-    def __init__(
-        self, params: Params, hr: FaceSet, genuine: FaceSet, phi_inv: nn.Module, device: torch.device
-    ) -> None:
+    def __init__(self, params: Params, hr: FaceSet, genuine: FaceSet, phi_inv: nn.Module, device: torch.device) -> None:
         self.options, self.lambda_gan = params.pretrain_cr, params.lambda_gan
-        super().__init__(
-            params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device
-        )
+        super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         self.pairs = Pairs(hr, self.options.batch, params.seed, device)
         self.genuine = Genuine(genuine, self.options.batch, params.seed, device)
         self.blind = Blind(self.options, params.seed, self.name)

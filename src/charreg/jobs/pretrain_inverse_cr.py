@@ -26,9 +26,7 @@ class PretrainInverseCr(Job):
 
     def __init__(self, params: Params, hr: FaceSet, genuine: FaceSet, device: torch.device) -> None:
         self.options = params.pretrain_inverse_cr
-        super().__init__(
-            params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device
-        )
+        super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         self.pairs = Pairs(hr, self.options.batch, params.seed, device)
         self.genuine = Genuine(genuine, self.options.batch, params.seed, device)
         self.blind = Blind(self.options, params.seed, self.name)

@@ -26,9 +26,7 @@ class PretrainSr(Job):
 
     def __init__(self, params: Params, hr: FaceSet, device: torch.device) -> None:
         self.options = params.pretrain_sr
-        super().__init__(
-            params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device
-        )
+        super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         self.pairs = Pairs(hr, self.options.batch, params.seed, device)
         self.phi_sr = self.add_network(
             "super_resolver", Blueprint("SuperResolver", params.super_resolver.model_dump(mode="json"))

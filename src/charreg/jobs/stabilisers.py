@@ -27,9 +27,7 @@ class Blind:
         if self.options.d_jitter:
             x = jitter(x, self._generator(step, use, "jitter"))
         if self.options.d_noise:
-            noise = torch.randn(
-                (len(x) * world_size(), *x.shape[1:]), generator=self._generator(step, use, "noise")
-            )
+            noise = torch.randn((len(x) * world_size(), *x.shape[1:]), generator=self._generator(step, use, "noise"))
             x = x + self.options.d_noise * share(noise, len(x)).to(x.device)
         return x
 

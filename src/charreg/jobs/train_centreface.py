@@ -56,20 +56,14 @@ class TrainCentreface(Job):
 
     def __init__(self, params: Params, hr: FaceSet, device: torch.device) -> None:
         self.options = params.train_centreface
-        super().__init__(
-            params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device
-        )
+        super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         known, self.held_out = split_identities(hr, self.options.holdout_ids, params.seed)
         labels = {name: label for label, name in enumerate(known)}
-        self.rows = np.array(
-            [row for row, name in enumerate(hr.identities) if name in labels], dtype=np.int64
-        )
+        self.rows = np.array([row for row, name in enumerate(hr.identities) if name in labels], dtype=np.int64)
         self.labels = np.array([labels[hr.identities[row]] for row in self.rows], dtype=np.int64)
         self.images = hr.images
         self.stream = Stream(len(self.rows), self.options.batch, params.seed, "recognition")
-        network = self.add_network(
-            "centreface", Blueprint("CentreFace", params.centreface.model_dump(mode="json"))
-        )
+        network = self.add_network("centreface", Blueprint("CentreFace", params.centreface.model_dump(mode="json")))
         assert isinstance(network, CentreFace)
         self.phi_fr = network
         with torch.random.fork_rng(devices=[]):
@@ -90,16 +84,12 @@ class TrainCentreface(Job):
         held = np.array(
             [row for row, name in enumerate(faces.identities) if name in set(self.held_out)], dtype=np.int64
         )
-        return replace(
-            faces, images=faces.images[held], lr=None, index=faces.index.iloc[held].reset_index(drop=True)
-        )
+        return replace(faces, images=faces.images[held], lr=None, index=faces.index.iloc[held].reset_index(drop=True))
 
     def rate(self, step: int) -> float:
         progress = step / self.iterations
         drops = sum(progress >= milestone for milestone in self.options.milestones)
-        warm = (
-            min(1.0, (progress + 1 / self.iterations) / self.options.warmup) if self.options.warmup else 1.0
-        )
+        warm = min(1.0, (progress + 1 / self.iterations) / self.options.warmup) if self.options.warmup else 1.0
         return super().rate(step) * warm * 0.1**drops
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -129,16 +119,12 @@ class TrainCentreface(Job):
         logits = self.head.classifier(features)
         loss = l_recognition(logits, y, features, self.head.centres, self.options.lambda_centre)
         self.descend("sgd", loss)
-        move_centres(
-            self.head.centres, distributed.gather(features), distributed.gather(y), self.options.alpha
-        )
+        move_centres(self.head.centres, distributed.gather(features), distributed.gather(y), self.options.alpha)
         return {"l_recognition": loss, "accuracy": (logits.argmax(dim=1) == y).float().mean()}
 
     def health(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
         chosen = random_numbers(self.seed, "fixed faces").permutation(len(self.rows))[:256]
-        features = in_batches(
-            networks["centreface"], to_tensor(self.images[self.rows[chosen]]).to(self.device)
-        )
+        features = in_batches(networks["centreface"], to_tensor(self.images[self.rows[chosen]]).to(self.device))
         y = torch.from_numpy(self.labels[chosen]).to(self.device)
         right = self.head.classifier(features).argmax(dim=1) == y
         distance = (features - self.head.centres[y]).square().sum(dim=1)
