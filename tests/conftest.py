@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+
 from charreg.faces import FaceSet, FaceWriter, Pixels, open_faces
 from charreg.jobs.finetune_joint import FirstStage
 from charreg.models import Blueprint, Model
 from charreg.params import Params
 from charreg.resampling import resize_image
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 

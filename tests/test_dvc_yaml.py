@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from stage_dependencies import ROOT, closure, definitions, is_code, script_of
 
 STAGES = definitions(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8")))

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from charreg import distributed
 from charreg.errors import CharregError
 from charreg.faces import FaceSet
@@ -24,7 +26,6 @@ from charreg.params import Params
 from charreg.resampling import ds
 from charreg.training import Job, Training
 from conftest import draw_genuine_faces, draw_hr_faces, fresh_first_stage, fresh_model, rouse
-from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]

@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from charreg import losses
 from charreg.losses import freeze, move_centres, r1_penalty
 from charreg.models import Blueprint
 from charreg.resampling import ds_area
 from charreg.sampling import to_tensor
 from conftest import fresh_model, smooth_images
-from torch import Tensor, nn
 
 LOG2 = 0.6931471805599453  # sp(0)
 SP1 = 1.3132616875182228  # sp(1) = log(1 + e); sp(-1) = sp(1) - 1

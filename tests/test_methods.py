@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from charreg.errors import CharregError
 from charreg.faces import FaceSet, FaceWriter, digest_of_faces, open_faces
 from charreg.methods import Method, load_method, resolve_faces, resolve_images
@@ -13,7 +15,6 @@ from charreg.params import Params
 from charreg.resampling import resize_image, up
 from charreg.sampling import to_images, to_tensor
 from conftest import draw_genuine_faces, fresh_model
-from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 

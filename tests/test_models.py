@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from charreg.errors import CharregError
 from charreg.models import Blueprint, compose, load_model, part, save_model
 from conftest import rouse
-from torch import nn
 
 SMALL = {
     "regulariser": Blueprint("Regulariser", {"width": 4, "blocks": 1}),

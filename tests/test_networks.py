@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from charreg.metrics.complexity import PAPER, build_networks, countings
 from charreg.networks.blocks import BatchNorm, DiscriminatorBlock, ResidualBlock, ResidualGroup, Upsampler
 from charreg.networks.centreface import CentreFace
@@ -12,7 +14,6 @@ from charreg.networks.super_resolver import SuperResolver
 from charreg.resampling import up
 from charreg.sampling import to_tensor
 from conftest import smooth_images
-from torch import Tensor, nn
 
 
 def count(network: nn.Module) -> int:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from charreg.faces import Pixels
 from charreg.resampling import ds, ds_area, resize_image, up
 from charreg.sampling import to_images, to_tensor
 from conftest import smooth_images
-from torch import Tensor
 
 
 def noisy_images(count: int, size: int) -> Pixels:

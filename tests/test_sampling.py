@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from charreg import sampling
 from charreg.faces import FaceSet
 from charreg.jobs import stabilisers

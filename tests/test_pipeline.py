@@ -1,0 +1,167 @@
+"""Real dvc commands on the whole graph, in a copy of the project with the smoke profile."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from charreg.profiles import apply_profile, read_profile
+from conftest import ROOT
+
+pytestmark = pytest.mark.dvc
+
+JOINT = {"finetune_joint@cr", "super_resolve@cr", "evaluate@cr", "report"}
+
+
+class Project:
+    """A copy of the project in a repository of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        binaries = Path(sys.executable).parent
+        self.env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+        self.env.pop("DVC_ROOT", None)
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        result = subprocess.run(
+            command, cwd=self.folder, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert (result.returncode != 0) == fails, result.stdout[-4000:]
+        return result.stdout
+
+    def stages_run(self, *command: str) -> set[str]:
+        """The stages that a dvc command executed (not those it skipped or took from the run cache)."""
+        return set(re.findall(r"Running stage '([^']+)'", self.run(*command)))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", message)
+
+    def metrics(self) -> dict[str, Any]:
+        def refuse(constant: str) -> None:
+            raise AssertionError(f"{constant} is not JSON")
+
+        return {
+            path.stem: json.loads(path.read_text(), parse_constant=refuse)
+            for path in (self.folder / "reports/metrics").glob("*.json")
+        }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The whole graph run once, committed."""
+    folder = tmp_path_factory.mktemp("project")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    small = apply_profile(content, read_profile(folder / "profiles/smoke.yaml"))
+    (folder / "params.yaml").write_text(yaml.safe_dump(small, sort_keys=False))
+    project = Project(folder)
+    project.run("git", "init", "-q")
+    project.run("git", "config", "user.name", "t")
+    project.run("git", "config", "user.email", "t@t")
+    project.run("dvc", "repro")
+    project.commit("baseline")
+    yield project
+    shutil.rmtree(folder)
+
+
+def test_a_clean_copy_ends_with_every_metric_and_a_report(project: Project) -> None:
+    found = project.metrics()
+    methods = yaml.safe_load((project.folder / "params.yaml").read_text())["methods"]
+    assert set(methods) <= set(found)
+    for method in methods:
+        assert found[method]["web"]["fd_imagenet"] > 0
+        assert found[method]["hr_test"]["psnr_rgb"] > 0
+    report = (project.folder / "reports/report.md").read_text()
+    assert "simulated" in report[:1500]
+    assert "nan" not in report.lower().split()
+
+
+def test_a_second_repro_runs_nothing(project: Project) -> None:
+    assert project.stages_run("dvc", "repro") == set()
+    assert "up to date" in project.run("dvc", "status")
+
+
+def test_everything_comes_back_from_the_run_cache(project: Project) -> None:
+    before = project.metrics()
+    for name in ("data/packaged", "data/hr_faces", "data/lr_faces", "data/sr", "models", "reports"):
+        shutil.rmtree(project.folder / name)
+    (project.folder / "dvc.lock").unlink()
+    assert project.stages_run("dvc", "repro") == set()
+    assert project.metrics() == before
+    assert project.run("git", "status", "--short", "dvc.lock", "reports") == ""
+
+
+def test_lambda_cr_reruns_the_joint_stage_and_what_follows_and_nothing_else(project: Project) -> None:
+    assert project.stages_run("dvc", "exp", "run", "-S", "lambda_cr=0.5") == JOINT
+    assert "reports/metrics/cr.json" in project.run("dvc", "metrics", "diff")
+    project.run("git", "checkout", "-q", ".")
+    project.run("dvc", "checkout")
+
+
+def test_an_experiment_in_a_temporary_copy_leaves_the_workspace_alone(project: Project) -> None:
+    assert project.stages_run("dvc", "exp", "run", "--temp", "-S", "lambda_cr_gan=0.5") == JOINT
+    assert project.run("git", "status", "--short") == ""
+    states = list((project.folder / ".dvc/tmp/charreg/finetune_joint-cr").glob("*/fingerprint.json"))
+    assert any(json.loads(path.read_text())["params"]["lambda_cr_gan"] == 0.5 for path in states)
+
+
+@pytest.mark.parametrize("flag", ["lambda_cr=abc", "lamda_cr=1"])
+def test_a_wrong_value_and_a_misspelt_key_are_refused_by_name(project: Project, flag: str) -> None:
+    output = project.run("dvc", "exp", "run", "-S", flag, fails=True)
+    key = flag.partition("=")[0]
+    assert len([line for line in output.splitlines() if key in line and not line.startswith(">")]) >= 1
+    assert "Traceback" not in output
+    project.run("git", "checkout", "-q", ".")
+    project.run("dvc", "checkout")
+
+
+def test_a_shorter_method_list_leaves_old_rows_out(project: Project) -> None:
+    project.run("dvc", "exp", "run", "-S", "methods=[bicubic,cr]")
+    report = (project.folder / "reports/tables/table1.csv").read_text()
+    assert len(report.strip().splitlines()) == 3
+    shown = project.run("dvc", "metrics", "show")
+    assert "cr_stage1" not in shown
+    project.run("git", "checkout", "-q", ".")
+    project.run("dvc", "checkout")
+
+
+def test_a_damaged_cache_object_is_named_and_healed(project: Project) -> None:
+    target = project.folder / "data/hr_faces/test/images.npy"
+    target.chmod(0o644)
+    content = bytearray(target.read_bytes())
+    content[-100] ^= 255
+    target.unlink()
+    target.write_bytes(bytes(content))
+    output = project.run(
+        *("python", "stages/super_resolve.py", "--model", "models/bicubic", "--out", "data/sr/bicubic"),
+        *("--web", "data/lr_faces/web", "--cctv", "data/lr_faces/cctv", "--hr-test", "data/hr_faces/test"),
+        fails=True,
+    )
+    assert "data/hr_faces/test/images.npy" in output
+    assert "sha256" in output
+    project.run("dvc", "repro")
+    assert "up to date" in project.run("dvc", "status")
+
+
+def test_dvc_plots_show_draws_the_curves(project: Project) -> None:
+    page = project.run("dvc", "plots", "show")
+    assert "index.html" in page
