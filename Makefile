@@ -7,7 +7,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 set-up: ## install the package with its test tools into the active environment
-	$(PYTHON) -m pip install -e '.[test]'
+	$(PYTHON) -m pip install -c constraints.txt -e '.[test]'
 
 repro: ## run what is out of date, photographs to report
 	dvc repro

@@ -10,8 +10,13 @@ from charreg.metrics.complexity import measure_complexity
 from charreg.params import read_params
 
 READS = (
-    *("device", "complexity"),
-    *("super_resolver", "regulariser", "discriminator", "feature_discriminator", "centreface"),
+    "device",
+    "complexity",
+    "super_resolver",
+    "regulariser",
+    "discriminator",
+    "feature_discriminator",
+    "centreface",
 )
 
 

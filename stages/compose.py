@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from charreg.models import compose
 from charreg.errors import run
+from charreg.models import compose
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,7 +4,6 @@ from charreg import distributed
 from charreg.errors import run
 from charreg.faces import open_faces
 from charreg.jobs.finetune_joint import FinetuneJoint, FirstStage
-from charreg.models import load_model
 from charreg.params import JOINT_VARIANTS, read_params
 from charreg.stage import TRAINING_OUTPUTS, arguments, training_notes, training_scratch
 from charreg.training import run_job
@@ -21,12 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     params = read_params(args.params, READS)
     device = distributed.start(params.device)
     hr, genuine = open_faces(args.hr), open_faces(args.lr)
-    first = FirstStage(
-        sr_module=load_model(args.super_resolver),
-        characteristic=load_model(args.characteristic),
-        inverse_cr=load_model(args.inverse),
-        centreface=load_model(args.centreface),
-    )
+    image_gan = params.finetune_joint.keep_sr_adv > 0
+    first = FirstStage.load(args.super_resolver, args.characteristic, args.inverse, args.centreface, image_gan)
     notes = training_notes(params, hr=hr, lr=genuine, **vars(first))
     job = FinetuneJoint(args.variant, params, hr, genuine, first, device)
     scratch = training_scratch(f"finetune_joint@{args.variant}", notes)

@@ -9,10 +9,32 @@ from charreg.report.figures import Folders
 from charreg.report.markdown import Inputs, write_report
 
 READS = (
-    *("report", "seed", "epoch_scale", "methods", "joint_variants", "hr_roles", "lr_roles", "evaluate"),
-    *("super_resolver", "regulariser", "discriminator", "feature_discriminator", "centreface"),
-    *("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint"),
-    *("detection", "lr_faces", "hr_faces", "geometry"),
+    "report",
+    "seed",
+    "epoch_scale",
+    "methods",
+    "joint_variants",
+    "hr_roles",
+    "lr_roles",
+    "evaluate",
+    "super_resolver",
+    "regulariser",
+    "discriminator",
+    "feature_discriminator",
+    "centreface",
+    "train_centreface",
+    "pretrain_sr",
+    "pretrain_inverse_cr",
+    "pretrain_cr",
+    "finetune_joint",
+    "detection",
+    "lr_faces",
+    "hr_faces",
+    "geometry",
+    "lambda_gan",
+    "lambda_cr",
+    "lambda_cr_sr",
+    "lambda_cr_gan",
 )
 
 

@@ -52,6 +52,20 @@ def test_every_profile_is_valid(path: Path) -> None:
     check_params(apply_profile(plain_params(), read_profile(path)), path)
 
 
+def test_nothing_chosen_for_the_embedded_photographs_leaks_into_the_paper_profile() -> None:
+    """Every number that shapes faces, networks or trainings is set there, even where it agrees today."""
+    params, paper = plain_params(), read_profile(ROOT / "profiles/paper.yaml")
+    places = {"hr_faces.executor", "lr_faces.executor"}  # where work is done, not what
+    for section in ("detection", "lr_faces", "hr_faces", "super_resolver", "regulariser", "discriminator",
+                    "feature_discriminator", "centreface", "train_centreface", "pretrain_sr", "pretrain_inverse_cr",
+                    "pretrain_cr", "finetune_joint"):  # fmt: skip
+        missing = {f"{section}.{key}" for key in params[section].keys() - paper[section].keys()} - places
+        assert not missing
+    assert {key for key in params if key.startswith("lambda_")} <= paper.keys()
+    assert paper["lr_faces"]["min_score"] == 0.9
+    assert paper["centreface"]["batch_norm"] is False
+
+
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_flags_survive_plain_word_splitting(path: Path) -> None:
     """What a shell makes of $(charreg profile ...) is what was meant, and says what the profile says."""

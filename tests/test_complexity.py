@@ -57,6 +57,10 @@ def test_measured_complexity() -> None:
     found = measure_complexity(TINY, batch=2, repeats=2, device=torch.device("cpu"))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found["run"]["parameters"]) == list(COUNTINGS)
+    assert found["machine"]["cpu"]
+    assert found["machine"]["cores"] >= 1
+    assert found["machine"]["threads"] == torch.get_num_threads()
+    assert found["versions"]["torch"] == torch.__version__
     assert found["run"]["width"] == 4
     assert found["paper"]["width"] == 64
     assert all(value > 0 for value in found["run"]["milliseconds"].values())

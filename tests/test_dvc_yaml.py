@@ -2,8 +2,10 @@
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -42,9 +44,7 @@ def test_every_path_of_the_command_is_a_dependency_or_an_output(name: str) -> No
     stage = STAGES[name]
     words = [word.strip('"') for word in stage["cmd"].split()]
     paths = {
-        word
-        for flag, word in zip(words, words[1:], strict=False)
-        if flag.startswith("--") and ("/" in word or word.startswith("${item."))
+        word for flag, word in pairwise(words) if flag.startswith("--") and ("/" in word or word.startswith("${item."))
     }
     named = set(map(str, stage["deps"]))
     for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
@@ -53,18 +53,27 @@ def test_every_path_of_the_command_is_a_dependency_or_an_output(name: str) -> No
         assert path in named or any(other.startswith(f"{path}/") for other in named), f"{name}: {path} is not named"
 
 
+@pytest.mark.parametrize("name", ["hr_faces", "lr_faces"])
+def test_a_folder_with_a_space_stays_one_word(name: str) -> None:
+    paths = {"path": "raw/my photos", "exclude": "raw/not these.txt"}
+    used = [key for key in paths if f"${{item.{key}}}" in STAGES[name]["deps"]]
+    command = re.sub(r"\$\{item\.(\w+)\}", lambda match: paths[match[1]], STAGES[name]["cmd"])
+    assert used
+    assert {paths[key] for key in used} <= set(shlex.split(command))
+
+
 def test_a_dependency_hidden_in_a_function_would_be_noticed() -> None:
     """The report imports no torch, and evaluation reaches its feature networks only inside functions."""
     files = closure(ROOT / "stages/evaluate.py")
     assert "src/charreg/metrics/features.py" in files
 
 
-def test_modules_after_importing_a_script_are_all_listed() -> None:
+@pytest.mark.parametrize("script", ["stages/finetune_joint.py", "stages/evaluate.py", "stages/report.py"])
+def test_modules_after_importing_a_script_are_all_listed(script: str) -> None:
     program = (
         "import runpy, sys; runpy.run_path({script!r}, run_name='stage');"
         "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'charreg'))"
     )
-    script = "stages/finetune_joint.py"
     result = subprocess.run(
         [sys.executable, "-c", program.format(script=script)], cwd=ROOT, capture_output=True, text=True, check=True
     )

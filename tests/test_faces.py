@@ -42,6 +42,18 @@ def test_round_trip(tmp_path: Path) -> None:
     assert faces.meta["rejections"] == {"score": 2}
 
 
+@pytest.mark.parametrize("name", ["NA", "None", "null", "nan", "N/A", "", "-inf", "1e5", "007"])
+def test_names_come_back_as_they_were(tmp_path: Path, name: str) -> None:
+    """pandas reads a person called None as nobody unless told otherwise."""
+    with FaceWriter(tmp_path, 16) as writer:
+        writer.add(np.zeros((16, 16, 3), np.uint8), {"photo": name, "identity": name, "album": name, "score": 0.5})
+    faces = open_faces(tmp_path)
+    assert faces.identities == [name]
+    assert faces.index[["photo", "album"]].iloc[0].tolist() == [name, name]
+    assert faces.index["score"].tolist() == [0.5]
+    assert faces.index["left_eye_x"].isna().all()
+
+
 def test_empty_set_is_valid(tmp_path: Path) -> None:
     with FaceWriter(tmp_path, 64, 16):
         pass

@@ -176,10 +176,11 @@ def test_inception_is_chosen_by_the_params(inception_file: tuple[Path, str], mak
     params: Params = make_params(changes)
     assert load_feature_network(params.evaluate, CPU).name == "inception"
     params = make_params({"evaluate.features": "inception"})
-    with pytest.raises(CharregError, match=r"evaluate.weights: empty.*charreg fetch-weights"):
+    remedy = r"download pt_inception-2015-12-05-6726825d\.pth \(.*fid_weights\) and set evaluate\.weights to its path"
+    with pytest.raises(CharregError, match=f"evaluate.weights: empty.*{remedy}"):
         load_feature_network(params.evaluate, CPU)
     params = make_params({**changes, "evaluate.weights": "/nowhere/weights.pth"})
-    with pytest.raises(CharregError, match=r"/nowhere/weights.pth: No such file.*fetch it again"):
+    with pytest.raises(CharregError, match=f"/nowhere/weights.pth: No such file.*{remedy}"):
         load_feature_network(params.evaluate, CPU)
 
 

@@ -1,5 +1,6 @@
 """Untrusted picture files: decoded right, or refused under the right reason."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from charreg.errors import CharregError
 from charreg.images import REASONS, RejectedImage, decode_picture, read_picture
-from data_fixtures import damaged_files, encoded, odd_files, portrait
+from data_fixtures import damaged_files, encoded, odd_files, portrait, write_files
 
 LIMIT = 100_000_000
 DAMAGED, ODD = damaged_files(), odd_files()
@@ -97,12 +97,25 @@ def test_every_cut_and_many_flipped_bytes_never_escape_as_another_error() -> Non
             assert reason in {"", *REASONS}
 
 
-def test_pipes_are_not_read_and_missing_files_are_named(tmp_path: Path) -> None:
+def test_pipes_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(RejectedImage, match="not_an_image"):
         read_picture(tmp_path / "pipe.jpg", LIMIT)
-    with pytest.raises(CharregError, match=r"gone\.jpg: No such file"):
-        read_picture(tmp_path / "gone.jpg", LIMIT)
+
+
+def test_links_to_nowhere_and_forbidden_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    forbidden = write_files(tmp_path, {"grey.pgm": ODD["grey.pgm"]}) / "grey.pgm"
+
+    def forbid(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", forbid)  # root may read anything, so no chmod
+    for path in (tmp_path / "link.jpg", tmp_path / "loop.jpg", forbidden):
+        with pytest.raises(RejectedImage, match="unreadable"):
+            read_picture(path, LIMIT)
+    assert "unreadable" in REASONS
 
 
 def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 from charreg import distributed
 from charreg.errors import CharregError
 from charreg.faces import FaceSet
-from charreg.jobs.finetune_joint import FinetuneJoint
+from charreg.jobs.finetune_joint import FinetuneJoint, FirstStage
 from charreg.jobs.pretrain_cr import PretrainCr
 from charreg.jobs.pretrain_inverse_cr import PretrainInverseCr
 from charreg.jobs.pretrain_sr import PretrainSr
 from charreg.jobs.stabilisers import BRIGHTNESS, SHIFT, Blind, lazy_r1
 from charreg.jobs.train_centreface import TrainCentreface, split_identities
 from charreg.losses import l_cr
-from charreg.models import Blueprint
+from charreg.models import Blueprint, save_model
 from charreg.params import Params
 from charreg.resampling import ds
 from charreg.training import Job, Training
@@ -702,7 +703,7 @@ def test_identities_are_split_into_known_and_held_out(face_sets: tuple[FaceSet, 
     assert (len(known), len(held)) == (2, 2)
     assert sorted(known + held) == [f"person{person:02}" for person in range(4)]
     assert split_identities(hr, 2, seed=0) == (known, held)
-    with pytest.raises(CharregError, match="4 identities, wanted at least 5"):
+    with pytest.raises(CharregError, match=r"4 identities, wanted at least 5 .*; put every person.*or lower"):
         split_identities(hr, 3, seed=0)
 
 
@@ -764,6 +765,41 @@ def test_features_of_equation_8_do_not_depend_on_the_batch(build: Build, make_pa
         torch.testing.assert_close(job.phi_fr(x)[:1], job.phi_fr(x[:1]))
         wrong = deepcopy(job.phi_fr).train()
         assert not torch.allclose(wrong(x)[:1], job.phi_fr(x[:1]), rtol=1e-2)
+
+
+def test_another_network_under_the_recognisers_name_is_refused(
+    make_params: Make, face_sets: tuple[FaceSet, FaceSet]
+) -> None:
+    params = make_params()
+    first = fresh_first_stage(params)
+    wrong = fresh_model({"centreface": first.sr_module.blueprints["super_resolver"]})
+    with pytest.raises(CharregError, match="centreface: found a network SuperResolver, wanted CentreFace; give the"):
+        FinetuneJoint("cr", params, *face_sets, replace(first, centreface=wrong), CPU)
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "image_gan"),
+    [
+        ("sr_module", "super_resolver", False),
+        ("sr_module", "image_discriminator", True),
+        ("characteristic", "regulariser", False),
+        ("characteristic", "discriminator", False),
+        ("inverse_cr", "inverse_regulariser", False),
+        ("centreface", "centreface", False),
+    ],
+)
+def test_a_folder_without_a_network_of_stage_2_is_named(
+    tmp_path: Path, toy_params: Params, model: str, network: str, image_gan: bool
+) -> None:
+    folders = {name: tmp_path / name for name in ("sr_module", "characteristic", "inverse_cr", "centreface")}
+    for name, trained in vars(fresh_first_stage(toy_params)).items():
+        kept = {key: value for key, value in trained.networks.items() if (name, key) != (model, network)}
+        folders[name].mkdir()
+        save_model(folders[name], kept, trained.blueprints, {})
+    with pytest.raises(CharregError, match=rf"{model}: found networks .*, wanted {network}$"):
+        FirstStage.load(**folders, image_gan=image_gan)
+    if network == "image_discriminator":
+        assert FirstStage.load(**folders, image_gan=False).sr_module.networks
 
 
 def test_df_needs_the_recognisers_embedding(make_params: Make, face_sets: tuple[FaceSet, FaceSet]) -> None:

@@ -20,6 +20,7 @@ from charreg.errors import CharregError
 from charreg.faces import FaceWriter, Pixels, open_faces
 from charreg.files import sha256_of_file
 from charreg.params import METHODS, check_params
+from charreg.report import figures
 from charreg.report.figures import Folders, chosen_faces, draw_faces, read_series
 from charreg.report.findings import Claim, paragraph, verdict
 from charreg.report.markdown import Inputs, write_report
@@ -58,12 +59,19 @@ def drawn_faces(count: int, size: int, seed: int) -> Pixels:
     return np.stack(faces).astype(np.uint8)
 
 
-def write_faces(folder: Path, size: int, seed: int, lr_size: int | None = None) -> None:
+GENUINE = {"photos": 4, "side_histogram": {"12-16": 7, "20-24": 2}, "converted": {"cmyk": 1}}  # as lr_faces notes it
+
+
+def write_faces(folder: Path, size: int, seed: int, lr_size: int | None = None, **notes: Any) -> None:
     folder.mkdir(parents=True)
     lr = drawn_faces(FACES, lr_size, seed) if lr_size else [None] * FACES
     with FaceWriter(folder, size, lr_size) as writer:
         for at, (face, small) in enumerate(zip(drawn_faces(FACES, size, seed), lr, strict=True)):
             writer.add(face, {"source": "packaged", "photo": f"{at // 3}.jpg", "identity": f"s{at % 4}"}, small)
+        if notes:
+            writer.reject("truncated")
+            writer.reject("score", 14)
+            writer.notes |= notes
 
 
 def spread(name: str, value: float, half: float) -> dict[str, float]:
@@ -107,7 +115,7 @@ def build_run(root: Path) -> None:
     for role in ("train", "test"):
         write_faces(root / "data/hr_faces" / role, 64, next(seeds), 16)
     for role in ("train", "web", "cctv"):
-        write_faces(root / "data/lr_faces" / role, 16, next(seeds))
+        write_faces(root / "data/lr_faces" / role, 16, next(seeds), **GENUINE)
     for method in METHODS:
         for test_set in ("web", "cctv", "hr_test"):
             write_faces(root / "data/sr" / method / test_set, 64, next(seeds))
@@ -121,19 +129,29 @@ def build_run(root: Path) -> None:
                 found[role] |= spread("lr_fd_imagenet", 335 + at, 30) | spread("lr_kd_imagenet", 4.1, 0.5)
         write(root / "reports/metrics" / f"{method}.json", found)
     genuine = {
-        role: {"n_real": 720, "n_fake": 334, **spread("lr_fd_imagenet", 455, 30), **spread("lr_kd_imagenet", 8.1, 0.5)}
+        role: {
+            "n_real": 720,
+            "n_fake": 334,
+            **spread("lr_fd_imagenet", 455, 30),
+            **spread("lr_kd_imagenet", 8.1, 0.5),
+            "warnings": {"lr_fd_imagenet": "n_fake 334, features 1280: biased upwards"},
+        }
         for role in ("web", "cctv")
     }
     floor = {"n_real": 360, "n_fake": 360, **spread("lr_fd_imagenet", 150, 9), **spread("lr_kd_imagenet", 0.02, 0.1)}
     write(root / "reports/metrics/genuine.json", {**genuine, "artificial": floor})
     for role in ("train", "web", "cctv"):
         numbers = {"n_photos": 18, "n_faces": 334, "mean_side": 18.883, "recall": 0.6185, "precision": 1.0}
-        write(root / f"reports/metrics/detection_{role}.json", numbers)
+        counts = {"n_identities": 4, "n_true": 540, "rejected": {"score": 14, "truncated": 1}, "converted": {"cmyk": 1}}
+        write(root / f"reports/metrics/detection_{role}.json", {**numbers, **counts})
     eyes = {
         f"{kind}_{name}": value
         for kind in ("artificial", "genuine")
         for name, value in (
-            *(("left_eye_x", 5.4), ("left_eye_y", 6.3), ("right_eye_x", 10.6), ("right_eye_y", 6.3)),
+            ("left_eye_x", 5.4),
+            ("left_eye_y", 6.3),
+            ("right_eye_x", 10.6),
+            ("right_eye_y", 6.3),
             ("eye_distance", 5.2),
         )
     }
@@ -145,15 +163,17 @@ def build_run(root: Path) -> None:
     ) | {"plus_image_discriminator": 968_361}
     times = {"genuine_single": 6.8, "artificial_single": 6.2, "genuine_batch": 88.7, "artificial_batch": 81.3}
     both = {"parameters": parameters, "milliseconds": times}
-    complexity = {"device": "cpu", "threads": 2, "batch": 16, "repeats": 10}
+    made_with = {
+        "machine": {"cpu": "Made-up CPU at 2 GHz", "cores": 2, "threads": 1},
+        "versions": {"python": "3.12.1", "torch": "2.14.0"},
+    }
+    complexity = {"device": "cpu", "batch": 16, "repeats": 10, **made_with}
     write(
         root / "reports/complexity.json", {**complexity, "run": {"width": 32, **both}, "paper": {"width": 64, **both}}
     )
     for job, columns in CURVES.items():
         timing = {"job": job, "seconds": 123.4, "iterations": 1200, "peak_memory_mib": 812}
-        machine = {"cpu": "Made-up CPU at 2 GHz", "cores": 2}
-        versions = {"python": "3.12.1", "torch": "2.14.0"}
-        write(root / f"reports/timings/{job}.json", {**timing, "machine": machine, "versions": versions})
+        write(root / f"reports/timings/{job}.json", {**timing, **made_with})
         for file, names in zip(("curves.tsv", "health.tsv"), columns, strict=True):
             lines = ["\t".join(["step", *names])]
             for step in range(20, 1220, 20):
@@ -231,9 +251,15 @@ def digests(folder: Path) -> dict[Path, str]:
 
 def test_whole_report_twice(illustrated: Report, root: Path) -> None:
     text = illustrated()
-    first = "\n".join(text.splitlines()[:12])
-    assert "Simulated camera" in first
-    assert "train, web and cctv" in first
+    lines = text.splitlines()
+    assert lines[2].startswith("> **Data**")
+    assert lines[3] == (
+        "> - **HR train:** packaged portraits (ORL), genuine photographs; 9 faces, 4 identities, from 3 portraits"
+        " (paper: CelebA)"
+    )
+    assert [line.split("**")[1] for line in lines[3:8]] == ["HR train:", "HR test:", "LR train:", "LR web:", "LR cctv:"]
+    assert all("SIMULATED camera" in line for line in lines[5:8])
+    first = "\n".join(lines[:12])
     assert "They are not FID" in first
     assert "**Seed:** 0" in first
     for heading in ("Table 1.", "Table 2.", "Table 3.", "Table 5.", "Table 6.", "Parameters", "Inference", "Training"):
@@ -374,6 +400,85 @@ def test_recognition_claims_point_upwards(report: Report, root: Path) -> None:
     assert "24.83" in table
 
 
+def test_sizes_and_rejections_are_printed(report: Report, root: Path) -> None:
+    text = report()
+    sizes = section(text, "Size of the genuine faces")
+    assert "| Role | 12-16 px | 20-24 px |" in sizes
+    assert "| web | 7 | 2 |" in sizes
+    rejections = section(text, "Rejected and converted")
+    assert "| LR cctv | 4 | 9 | `score` 14, `truncated` 1 | `cmyk` 1 |" in rejections
+    assert "| HR test | 3 | 9 | none | none |" in rejections
+    assert "| web | 18 | 334 | 540 | 0.619 | 1.000 | 18.9 |" in section(text, "Detection of the small faces")
+
+
+def test_warnings_stand_under_their_table(report: Report, root: Path) -> None:
+    def warn(content: Any) -> None:
+        content["web"]["warnings"] = {"fd_imagenet": "n_fake 334, features 1280: too few"}
+
+    for method in METHODS:
+        edit(root / f"reports/metrics/{method}.json", warn)
+    text = report()
+    assert "Beware: `web_fd_imagenet`: n_fake 334, features 1280: too few." in section(text, "Table 1.")
+    wanted = "Beware: `web_lr_fd_imagenet` and `cctv_lr_fd_imagenet`: n_fake 334, features 1280: biased upwards."
+    assert wanted in section(text, "Table 5.")
+    assert "Beware" not in section(text, "Table 2.")
+
+
+def test_floor_of_table_5_is_explained_with_the_ratio(report: Report, root: Path) -> None:
+    table = section(report(), "Table 5.")
+    assert "(360 against 360)" in table
+    assert "other people and small N, not the camera" in table
+    assert "Genuine / floor: web 405.0, cctv 405.0 by lr_kd_imagenet; web 3.0, cctv 3.0 by lr_fd_imagenet." in table
+
+    def sink(content: Any) -> None:
+        content["artificial"]["lr_kd_imagenet"] = -0.02
+        del content["artificial"]["lr_fd_imagenet"]
+
+    edit(root / "reports/metrics/genuine.json", sink)
+    wanted = "none by lr_kd_imagenet, whose floor is not above 0; none by lr_fd_imagenet, whose floor is not measured."
+    assert wanted in section(report(), "Table 5.")
+
+
+def test_every_column_of_the_paper_says_not_comparable(report: Report) -> None:
+    """On the embedded feature network; PSNR and SSIM are of other faces on any."""
+    heads = [line for line in report().splitlines() if line.startswith("| ") and "paper " in line]
+    cells = [
+        cell for line in heads for cell in line.split("|") if cell.strip().startswith(("paper FID", "paper rank-1"))
+    ]
+    cells += [
+        cell for line in heads for cell in line.split("|") if cell.strip().startswith(("paper PSNR", "paper SSIM"))
+    ]
+    assert len(cells) == 9
+    assert all("(reported, not comparable)" in cell for cell in cells)
+
+
+def test_times_name_their_machine(report: Report) -> None:
+    text = report()
+    wanted = "Machine: Made-up CPU at 2 GHz, 2 cores, 1 thread, python 3.12.1, torch 2.14.0."
+    assert wanted in section(text, "Inference")
+    assert section(text, "Training").count(wanted) == 1  # the same for every job
+
+
+def test_geometry_figure_is_linked_where_it_lies(report: Report, root: Path) -> None:
+    assert "geometry.png" not in report()
+    (root / "reports/figures").mkdir()
+    Image.new("RGB", (4, 4)).save(root / "reports/figures/geometry.png")
+    links = re.findall(r"\]\((.+?)\)", report())
+    assert links == ["figures/geometry.png"]
+    assert (root / "reports" / links[0]).is_file()
+
+
+def test_large_pictures_are_written_without_enlargement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noise(factor: int) -> Image.Image:
+        return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50 * factor, 50, 3), dtype=np.uint8))
+
+    for largest, height in ((50_000, 100), (10_000, 50)):
+        monkeypatch.setattr(figures, "LARGEST", largest)
+        figures._save(tmp_path / "noise.png", noise)
+        with Image.open(tmp_path / "noise.png") as image:
+            assert image.height == height
+
+
 def test_paragraph_gathers_places() -> None:
     assert "Nothing to judge" in paragraph([])
     below, above = Measure(1, 0, 2), Measure(5, 4, 6)
@@ -416,12 +521,12 @@ def test_inception_dialect_may_stand_beside_fid(report: Report, root: Path) -> N
 
 def test_genuine_photographs_are_called_so(report: Report) -> None:
     roles = {
-        role: {"source": "folder", "path": f"raw/{role}", "simulated": role == "train"}
+        role: {"source": "folder", "path": f"raw/{role}", "exclude": "none.txt", "simulated": role == "train"}
         for role in ("train", "web", "cctv")
     }
-    first = "\n".join(report(lr_roles=roles).splitlines()[:8])
-    assert "**Genuine photographs:** the low-resolution faces of web and cctv" in first
-    assert "the low-resolution faces of train were" in first
+    train, web = report(lr_roles=roles).splitlines()[5:7]
+    assert "**LR train:** folder `raw/train`, SIMULATED camera; 9 faces" in train
+    assert "**LR web:** folder `raw/web`, genuine photographs; 9 faces, 4 identities, from 3 photographs" in web
 
 
 def test_same_faces_in_every_figure() -> None:
@@ -494,8 +599,11 @@ def test_report_does_without_torch() -> None:
 def test_empty_sets_leave_empty_figures(tmp_path: Path) -> None:
     """A genuine set without faces is valid; its figures show none."""
     for folder, size, lr_size in (
-        *((f"lr/{role}", 16, None) for role in ("web", "cctv")),
-        *((f"sr/bicubic/{name}", 64, None) for name in ("web", "cctv", "hr_test")),
+        ("lr/web", 16, None),
+        ("lr/cctv", 16, None),
+        ("sr/bicubic/web", 64, None),
+        ("sr/bicubic/cctv", 64, None),
+        ("sr/bicubic/hr_test", 64, None),
         ("hr/test", 64, 16),
     ):
         (tmp_path / folder).mkdir(parents=True)

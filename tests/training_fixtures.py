@@ -36,7 +36,14 @@ SCHEDULE = {
     "sheet_every": 5,
     "checkpoint_every": 5,
 }
-STABILISERS = {"r1_gamma": 0.1, "r1_every": 3, "label_smoothing": 0.1, "d_noise": 0.05, "d_jitter": True}
+STABILISERS = {
+    "r1_gamma": 0.1,
+    "r1_every": 3,
+    "label_smoothing": 0.1,
+    "d_noise": 0.05,
+    "d_jitter": True,
+    "lr_distance_faces": 0,
+}
 EVERYTHING_ON = {
     **{f"{job}.{key}": value for job in JOBS for key, value in SCHEDULE.items()},
     **{f"{job}.{key}": value for job in JOBS[2:] for key, value in STABILISERS.items()},

@@ -38,9 +38,9 @@ def scratch_root() -> Path:
 
 
 def code_digest() -> str:
-    """SHA-256 of the source of every charreg module imported so far."""
+    """SHA-256 of the source of the running script and of every charreg module imported so far."""
     digest = hashlib.sha256()
-    for name in sorted(name for name in sys.modules if name == "charreg" or name.startswith("charreg.")):
+    for name in sorted(name for name in sys.modules if name.split(".")[0] in ("charreg", "__main__")):
         path = getattr(sys.modules[name], "__file__", None)
         if path:
             digest.update(name.encode() + Path(path).read_bytes())

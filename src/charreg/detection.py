@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import facenet_pytorch
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from PIL import Image
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 from charreg.errors import CharregError
 from charreg.faces import Pixels
@@ -202,8 +201,8 @@ def run_cascade(pixels: Pixels, min_face: int, thresholds: tuple[float, float, f
     image = torch.from_numpy(np.array(pixels, dtype=np.float32)).permute(2, 0, 1)[None]
     with torch.inference_mode():
         boxes = _propose(image, cascade.p_net, min_face, thresholds[0])
-        boxes, _ = _refine(image, boxes, cascade.r_net, 24, thresholds[1])
-        boxes, landmarks = _refine(image, boxes, cascade.o_net, 48, thresholds[2])
+        boxes = _refine(image, boxes, cascade.r_net, thresholds[1])
+        boxes, landmarks = _locate(image, boxes, cascade.o_net, thresholds[2])
     return boxes.double().numpy(), landmarks.double().numpy()
 
 
@@ -223,7 +222,8 @@ def _propose(image: torch.Tensor, p_net: PNet, min_face: int, threshold: float) 
         scale *= PYRAMID_STEP
     if not levels:
         return torch.zeros(0, 5)
-    windows = _suppress(torch.cat(levels), 0.7)
+    windows = torch.cat(levels)
+    windows = windows[_surest(windows, 0.7)]
     size = windows[:, 2:4] - windows[:, :2]
     corners = windows[:, :4] + windows[:, 5:9] * torch.cat([size, size], dim=1)
     return _squared(torch.cat([corners, windows[:, 4:5]], dim=1))
@@ -235,12 +235,14 @@ def _windows(shift: torch.Tensor, probability: torch.Tensor, scale: float, thres
     corner = cells.flip(1).float() * 2  # P-net's stride
     score = probability[cells[:, 0], cells[:, 1]]
     boxes = torch.cat([((corner + 1) / scale).floor(), ((corner + CELL) / scale).floor()], dim=1)
-    return _suppress(torch.cat([boxes, score[:, None], shift[:, cells[:, 0], cells[:, 1]].T], dim=1), 0.5)
+    windows = torch.cat([boxes, score[:, None], shift[:, cells[:, 0], cells[:, 1]].T], dim=1)
+    return windows[_surest(windows, 0.5)]
 
 
-def _suppress(boxes: torch.Tensor, iou: float) -> torch.Tensor:
-    same = torch.zeros(len(boxes), dtype=torch.int64)
-    return boxes[batched_nms(boxes[:, :4], boxes[:, 4], same, iou)]
+def _surest(boxes: torch.Tensor, iou: float) -> torch.Tensor:
+    """Indices that non-maximum suppression keeps, most probable first."""
+    kept: torch.Tensor = nms(boxes[:, :4], boxes[:, 4], iou)
+    return kept
 
 
 def _squared(boxes: torch.Tensor) -> torch.Tensor:
@@ -250,29 +252,42 @@ def _squared(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat([corner, corner + side, boxes[:, 4:]], dim=1)
 
 
-def _refine(
-    image: torch.Tensor, boxes: torch.Tensor, network: Any, size: int, threshold: float
+def _refine(image: torch.Tensor, boxes: torch.Tensor, r_net: RNet, threshold: float) -> torch.Tensor:
+    """Squares [K, 5] of the candidates that R-net keeps."""
+    boxes, moved, _ = _passed(image, boxes, r_net, 24, threshold)
+    return _squared(moved[_surest(boxes, 0.7)])
+
+
+def _locate(
+    image: torch.Tensor, boxes: torch.Tensor, o_net: ONet, threshold: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What R-net (size 24, squares) or O-net (48, boxes with landmarks [K, 5, 2]) keeps of the candidates."""
-    boxes, crops = _candidates(image, boxes, size)
-    if not len(crops):
-        return torch.zeros(0, 5), torch.zeros(0, 5, 2)
-    parts = [network(_normalised(batch)) for batch in crops.split(BATCH)]
-    outputs = [torch.cat(column) for column in zip(*parts, strict=True)]
-    shift, probability = outputs[0], outputs[-1][:, 1]
-    passed = probability > threshold
-    boxes = torch.cat([boxes[:, :4], probability[:, None]], dim=1)[passed]
-    shift = shift[passed]
-    extent = boxes[:, 2:4] - boxes[:, :2] + 1
-    moved = torch.cat([boxes[:, :4] + shift * torch.cat([extent, extent], dim=1), boxes[:, 4:]], dim=1)
-    if network is load_cascade().r_net:
-        keep = batched_nms(boxes[:, :4], boxes[:, 4], torch.zeros(len(boxes), dtype=torch.int64), 0.7)
-        return _squared(moved[keep]), torch.zeros(len(keep), 5, 2)
-    relative = outputs[1][passed]
+    """Boxes [K, 5] and landmarks [K, 5, 2] of the candidates that O-net keeps."""
+    boxes, moved, relative = _passed(image, boxes, o_net, 48, threshold)
     landmarks = torch.stack([relative[:, :5], relative[:, 5:]], dim=2)
-    landmarks = landmarks * extent[:, None] + boxes[:, None, :2] - 1
+    landmarks = landmarks * _extent(boxes)[:, None] + boxes[:, None, :2] - 1
     keep = _suppress_contained(moved, 0.7)
     return moved[keep], landmarks[keep]
+
+
+def _passed(
+    image: torch.Tensor, boxes: torch.Tensor, network: RNet | ONet, size: int, threshold: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Candidates above the threshold: as they were, moved by the regression, and O-net's landmarks [K, 10]."""
+    boxes, crops = _candidates(image, boxes, size)
+    if not len(crops):
+        return torch.zeros(0, 5), torch.zeros(0, 5), torch.zeros(0, 10)
+    parts = [network(_normalised(batch)) for batch in crops.split(BATCH)]
+    shift, *landmarks, probabilities = (torch.cat(column) for column in zip(*parts, strict=True))
+    probability = probabilities[:, 1]
+    passed = probability > threshold
+    boxes = torch.cat([boxes[:, :4], probability[:, None]], dim=1)[passed]
+    extent = _extent(boxes)
+    moved = torch.cat([boxes[:, :4] + shift[passed] * torch.cat([extent, extent], dim=1), boxes[:, 4:]], dim=1)
+    return boxes, moved, landmarks[0][passed] if landmarks else torch.zeros(len(boxes), 0)
+
+
+def _extent(boxes: torch.Tensor) -> torch.Tensor:
+    return boxes[:, 2:4] - boxes[:, :2] + 1
 
 
 def _candidates(image: torch.Tensor, boxes: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a stage's `main()`; a CharregError, or a refusal of the file system, becomes one line and exit status 1."""
     try:
         main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except OSError as error:
         sys.stderr.write(f"charreg: {error.filename or 'input or output'}: {error.strerror or error}\n")
         raise SystemExit(1) from None

@@ -30,11 +30,10 @@ from charreg.detection import (
 from charreg.errors import CharregError
 from charreg.faces import LANDMARK_COLUMNS, FaceWriter, Pixels
 from charreg.images import REASONS, Picture, RejectedImage, read_picture
-from charreg.params import Detection, HrFaces, LrFaces, Source
+from charreg.params import Detection, HrFaces, LrFaces, LrSource, Source
 from charreg.sources import Box, Photo, PhotoList
 
 RECALL_SIDES = (12.0, 24.0)  # px, longer side of the annotated faces that count
-HISTOGRAM = tuple(range(0, 68, 4))  # px, longer side of the kept boxes
 EXCLUDE_REACH = 1.0  # px a listed corner may be off, so that a list outlives a new version of a library
 
 
@@ -148,7 +147,7 @@ def match_boxes(faces: list[DetectedFace], boxes: tuple[Box, ...], iou: float) -
 
 
 def make_lr_faces(
-    writer: FaceWriter, role: str, raw: PhotoList, source: Source, detection: Detection, params: LrFaces,
+    writer: FaceWriter, role: str, raw: PhotoList, source: LrSource, detection: Detection, params: LrFaces,
     exclusions: list[Exclusion],
 ) -> dict[str, Any]:  # fmt: skip
     """Fill a FaceSet with the genuine faces of a role; returns the detection metrics."""
@@ -183,7 +182,9 @@ def make_lr_faces(
     metrics: dict[str, Any] = {
         "n_photos": len(raw.photos),
         "n_faces": tally.count,
-        "identities": len(tally.identities),
+        "n_identities": len(tally.identities),
+        "rejected": dict(sorted(writer.rejections.items())),
+        "converted": dict(sorted(tally.notes.items())),
     }
     if tally.count:
         metrics["mean_side"] = tally.mean_side
@@ -224,7 +225,7 @@ def extract_hr_faces(photo: Photo, source: str, detection: Detection, params: Hr
             square = jittered(square, params, np.random.default_rng([seed, copy, *photo.name.encode()]))
         crop = crop_square(picture.pixels, square, params.size)
         lr = np.asarray(Image.fromarray(crop).resize((params.lr_size, params.lr_size), Image.Resampling.BICUBIC))
-        landmarks = points_in_square(face.landmarks, square, params.size)
+        landmarks = points_in_square((small or face).landmarks, square, params.size)
         identity = box.identity if box else photo.identity
         row = _row(photo, source, face, square, landmarks, identity, box.album if box else "")
         found.faces.append((crop, row, lr))

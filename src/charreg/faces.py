@@ -172,7 +172,8 @@ def open_faces(folder: Path) -> FaceSet:
         if found != wanted:
             raise CharregError(f"{path}: sha256 {found[:12]}, wanted {wanted[:12]}; damaged, restore it (dvc repro)")
     arrays = {name: _open_array(folder / f"{name}.npy", meta["count"], shape) for name, shape in meta["shapes"].items()}
-    index = pd.read_csv(folder / "index.csv", dtype=dict.fromkeys(TEXT_COLUMNS, str))
+    texts = dict.fromkeys(TEXT_COLUMNS, str)
+    index = pd.read_csv(folder / "index.csv", dtype=texts, keep_default_na=False, na_values=[""])  # NA may be a name
     index[list(TEXT_COLUMNS)] = index[list(TEXT_COLUMNS)].fillna("")
     if len(index) != meta["count"]:
         raise CharregError(f"{folder / 'index.csv'}: {len(index)} rows, wanted {meta['count']} as meta.json says")

@@ -6,6 +6,7 @@ program behind them (EPS, PDF, WMF, ...) are not images here.
 """
 
 import io
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from charreg.errors import CharregError
 from charreg.faces import Pixels
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")  # JPEG brings MPO with it
 SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 REASONS = {
+    "unreadable": "a link to nowhere, or no permission",
     "empty": "0 bytes",
     "not_an_image": "no known picture format",
     "truncated": "the file ends early",
@@ -59,18 +60,16 @@ class Picture:
 
 
 def read_picture(path: Path, max_pixels: int, min_side: int = 1) -> Picture:
-    """Decode a picture file.
-
-    Raises RejectedImage for whatever is wrong with the file's content, CharregError when it cannot be read at all.
-    """
-    if path.exists() and not path.is_file():
-        raise RejectedImage("not_an_image")  # reading a pipe would wait for ever
+    """Decode a picture file. Raises RejectedImage."""
     try:
-        if path.stat().st_size > BYTES_PER_PIXEL * max_pixels:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise RejectedImage("not_an_image")  # reading a pipe would wait for ever
+        if status.st_size > BYTES_PER_PIXEL * max_pixels:
             raise RejectedImage("too_large")
         content = path.read_bytes()
-    except OSError as error:
-        raise CharregError(f"{path}: {error.strerror}; wanted a readable picture file") from None
+    except OSError:
+        raise RejectedImage("unreadable") from None
     return decode_picture(content, max_pixels, min_side)
 
 

@@ -33,11 +33,14 @@ class Method:
         """
         return self.phi_cr(lr) if self.phi_cr is not None and domain == "genuine" else None
 
+    def enlarge(self, lr: Tensor) -> Tensor:
+        """phi_sr, or UP without one: [B, 3, 16, 16] to [B, 3, 64, 64]."""
+        return up(lr) if self.phi_sr is None else self.phi_sr(lr)
+
     def super_resolve(self, lr: Tensor, domain: Domain) -> Tensor:
         """[B, 3, 16, 16] in [-1, 1] to [B, 3, 64, 64]; not clamped."""
         regulated = self.regulate(lr, domain)
-        lr = lr if regulated is None else regulated
-        return up(lr) if self.phi_sr is None else self.phi_sr(lr)
+        return self.enlarge(lr if regulated is None else regulated)
 
 
 def load_method(folder: Path, device: torch.device) -> Method:
@@ -56,7 +59,7 @@ def resolve_images(
     """uint8 [B, 16, 16, 3] to uint8 [B, 64, 64, 3] and, where phi_cr ran, the regulated uint8 [B, 16, 16, 3]."""
     x = to_tensor(lr).to(device)
     regulated = method.regulate(x, domain)
-    S = method.super_resolve(x if regulated is None else regulated, "artificial")  # regulated, or never to be
+    S = method.enlarge(x if regulated is None else regulated)
     return to_images(S), None if regulated is None else to_images(regulated)
 
 

@@ -1,20 +1,51 @@
 """The typed schema of params.yaml: unknown keys, wrong types and values out of range are refused by name."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from charreg.errors import CharregError
 
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic would take true for 1
+        raise ValueError("a number")
+    return value
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the smaller number first")
+    return pair
+
+
+def _written_as(pattern: str, words: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(words)
+        return value
+
+    return AfterValidator(check)
+
+
+Number, Ascending = BeforeValidator(_number), AfterValidator(_ascending)
+Count = Annotated[int, Number, Field(ge=1)]
+Whole = Annotated[int, Number, Field(ge=0)]
+Positive = Annotated[float, Number, Field(gt=0)]
+Weight = Annotated[float, Number, Field(ge=0)]
+Share = Annotated[float, Number, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Number, Field(ge=0, lt=1)]
+Side = Annotated[float, Number, Field(ge=1)]  # px
+Quality = Annotated[int, Number, Field(ge=1, le=95)]  # JPEG; Pillow advises against more
+Range = Annotated[tuple[Weight, Weight], Ascending]
+Executor = Annotated[str, _written_as(r"serial|processes:[1-9][0-9]*|dask:.+", "serial, processes:N or dask:ADDRESS")]
+Device = Annotated[str, _written_as(r"auto|cpu|cuda(:[0-9]+)?", "auto, cpu, cuda or cuda:N")]
+HrRole = Literal["train", "test"]
+LrRole = Literal["train", "web", "cctv"]
 
 
 class Section(BaseModel):
@@ -34,19 +65,19 @@ class Camera(Section):
     defocus: Range  # standard deviation of the blur, photograph pixels
     motion: Range  # length of the motion blur, photograph pixels
     noise: Range  # standard deviation of the sensor noise, grey levels
-    jpeg: tuple[Count, Count]  # JPEG quality
+    jpeg: Annotated[tuple[Quality, Quality], Ascending]
 
 
 class PackagedPhotos(Section):
     """Crowd photographs composed of portraits and backgrounds that packages ship."""
 
     people: dict[Literal["hr_train", "hr_test", "train", "web", "cctv"], Count]
-    photos: dict[Literal["train", "web", "cctv"], Count]
+    photos: dict[LrRole, Count]
     size: tuple[Count, Count]  # width, height, px
     spacing: Count  # px between the centres of neighbouring faces
-    face: Range  # longer side of a pasted face, px
+    face: Annotated[tuple[Side, Side], Ascending]  # longer side of a pasted face, px
     cameras: dict[str, Camera]
-    camera_of: dict[Literal["train", "web", "cctv"], list[str]]  # photographs take these in turn
+    camera_of: dict[LrRole, list[str]]  # photographs take these in turn
 
 
 class Source(Section):
@@ -54,28 +85,31 @@ class Source(Section):
 
     source: Literal["packaged", "folder"]
     path: str
-    exclude: str = ""  # a list of faces to leave out, made by looking at the contact sheet
     simulated: bool = False
+
+
+class LrSource(Source):
+    exclude: Annotated[str, Field(min_length=1)]  # a file: faces to leave out, made by looking at the contact sheet
 
 
 class Detection(Section):
     """MTCNN on an enlarged pyramid (methods: genuine LR face extraction)."""
 
-    scales: list[Positive]
+    scales: Annotated[list[Positive], Field(min_length=1)]
     min_face: Count  # px in the ENLARGED image
     thresholds: tuple[Share, Share, Share]
     merge_iou: Share
     margin: Weight  # the square is (1 + margin) times the longer side of the box
     tile: Count  # px; larger (enlarged) images are cut into tiles
-    tile_overlap: Share
+    tile_overlap: BelowOne
     max_pixels: Count  # of a photograph; larger ones are rejected before decoding
 
 
 class LrFaces(Section):
-    size: Count
+    size: Literal[16]  # the networks enlarge 16x16 to 64x64
     min_score: Share
     face: Range  # longer side of the box in the ORIGINAL photograph, px
-    executor: Annotated[str, Field(pattern=r"^(serial|processes:[1-9][0-9]*|dask:.+)$")]
+    executor: Executor
     match_iou: Share  # a detection takes the identity of the annotated box it overlaps by this much
 
 
@@ -86,15 +120,15 @@ class Jitter(Section):
 
 
 class HrFaces(Section):
-    size: Count
-    lr_size: Count
+    size: Literal[64]
+    lr_size: Literal[16]
     detection_scale: Positive
     match_side: Positive  # px; the crop is framed by the box found when the face is shrunk to this longer side
     min_score: Share
     fallback: Literal["skip", "centre"]  # what to do with a portrait without a detected face
     copies: Count  # crops of each training portrait; the first is never jittered
     jitter: Jitter
-    executor: Annotated[str, Field(pattern=r"^(serial|processes:[1-9][0-9]*|dask:.+)$")]
+    executor: Executor
 
 
 class Geometry(Section):
@@ -128,7 +162,7 @@ class Discriminator(Section):
 
 
 class FeatureDiscriminator(Section):
-    widths: list[Count]
+    widths: Annotated[list[Count], Field(min_length=1)]
     input: Literal["l2", "raw"]
     spectral_norm: bool
 
@@ -149,7 +183,7 @@ class Schedule(Section):
     batch: Count
     lr: Positive
     lr_decay: Literal["none", "cosine"]  # cosine: to a tenth over the last 30 percent
-    ema: Annotated[float, Field(ge=0, lt=1)]  # 0: off
+    ema: BelowOne  # 0: off
     clip_norm: Weight  # 0: off
     log_every: Count
     health_every: Count
@@ -158,7 +192,7 @@ class Schedule(Section):
 
 
 class Betas(Section):
-    betas: tuple[Share, Share]
+    betas: tuple[BelowOne, BelowOne]
 
 
 class TrainCentreface(Schedule):
@@ -186,6 +220,8 @@ class Adversarial(Schedule, Betas):
     r1_every: Count
     label_smoothing: Share  # 0: off
     d_noise: Weight
+    lr_distance_faces: Annotated[int, Number, Field(ge=0, le=2000)]  # of the health signal; 0: off
+    pseudo_noise: Weight  # standard deviation of noise added to P before phi_cr sees it; 0: off
     d_jitter: bool  # brightness, contrast and small shifts of what discriminators see
 
 
@@ -228,7 +264,7 @@ class Complexity(Section):
 
 
 class Report(Section):
-    faces: Annotated[int, Field(ge=1, le=8)]  # per set and figure
+    faces: Annotated[int, Number, Field(ge=1, le=8)]  # per set and figure
     title: str
 
 
@@ -241,13 +277,13 @@ class Params(Section):
     lambda_cr_sr: Weight
     lambda_cr_gan: Weight
     launch: str
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+    device: Device
     epoch_scale: Positive
     methods: list[str]
     joint_variants: list[str]
     packaged_photos: PackagedPhotos
-    hr_roles: dict[Literal["train", "test"], Source]
-    lr_roles: dict[Literal["train", "web", "cctv"], Source]
+    hr_roles: dict[HrRole, Source]
+    lr_roles: dict[LrRole, LrSource]
     detection: Detection
     lr_faces: LrFaces
     hr_faces: HrFaces
@@ -267,15 +303,26 @@ class Params(Section):
     report: Report
 
     @model_validator(mode="after")
+    def _roles(self) -> "Params":
+        for key, roles in (("hr_roles", HrRole), ("lr_roles", LrRole)):
+            for role in get_args(roles):
+                if role not in getattr(self, key):
+                    raise ValueError(f"{key}.{role}: {MISSING}")
+        return self
+
+    @model_validator(mode="after")
     def _names(self) -> "Params":
         for key, allowed in (("methods", METHODS), ("joint_variants", JOINT_VARIANTS)):
             names = getattr(self, key)
-            unknown = [name for name in names if name not in allowed]
-            if unknown or not names or len(set(names)) != len(names):
-                raise ValueError(f"{key}: found {names}, wanted different names out of {', '.join(allowed)}")
+            faults = [f"{name!r}" for name in names if name not in allowed]
+            faults += [f"{name!r} twice" for i, name in enumerate(names) if name in names[:i]]
+            if faults or not names:
+                found = faults[0] if faults else "none"
+                raise ValueError(f"{key}: found {found}, wanted different names out of {', '.join(allowed)}")
         return self
 
 
+MISSING = "missing key, it has to be set"
 JOINT_VARIANTS = ("cr",)
 METHODS = ("bicubic", "sr_module", "cr_stage1", *JOINT_VARIANTS)
 
@@ -309,15 +356,13 @@ def check_params(content: Any, path: Path) -> Params:
 
 
 def _fault(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
+    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key, check its spelling"
     if fault["type"] == "missing":
-        return f"{key}: missing key, it has to be set"
-    if not key:
-        return str(fault["msg"]).removeprefix("Value error, ")
-    wanted = str(fault["msg"]).removeprefix("Input should be ")
-    return f"{key}: found {fault['input']!r}, wanted {wanted}"
+        return f"{key}: {MISSING}"
+    wanted = re.sub(r"^(Value error, |\w+ should (be|have) )| after validation.*", "", str(fault["msg"]))
+    return f"{key}: found {fault['input']!r}, wanted {wanted}" if key else wanted
 
 
 def read_params(path: Path, reads: Sequence[str]) -> Params:
@@ -330,12 +375,10 @@ def read_params(path: Path, reads: Sequence[str]) -> Params:
     for key in reads:
         section, _, part = key.partition(".")
         value = getattr(everything, section)
-        if not part:
-            seen[section] = value
-        elif part in value:
+        if part:
             seen.setdefault(section, {})[part] = value[part]
         else:
-            raise CharregError(f"{path}: {key}: missing key, found {', '.join(value)} under {section}")
+            seen[section] = value
     return Params.model_construct(**seen)
 
 

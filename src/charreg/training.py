@@ -8,7 +8,6 @@ import contextlib
 import io
 import math
 import os
-import platform
 import resource
 import signal
 import sys
@@ -31,6 +30,7 @@ from charreg import distributed
 from charreg.checkpoint import Scratch, optimiser_tensors, restore_optimiser
 from charreg.errors import CharregError
 from charreg.files import output_folder, write_bytes, write_json
+from charreg.machine import machine, versions
 from charreg.models import Blueprint, save_model
 from charreg.params import Schedule
 from charreg.sampling import torch_seed
@@ -371,17 +371,9 @@ def _timings(training: Training) -> dict[str, Any]:
         "parameters": {
             name: sum(parameter.numel() for parameter in network.parameters()) for name, network in job.networks.items()
         },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "machine": {"cpu": _processor(), "cores": os.cpu_count(), "device": str(job.device)},
+        "versions": versions(),
+        "machine": {**machine(), "device": str(job.device)},
     }
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 @contextlib.contextmanager

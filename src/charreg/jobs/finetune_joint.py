@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from charreg.errors import CharregError
 from charreg.faces import FaceSet
 from charreg.jobs.data import Genuine, Pairs
+from charreg.jobs.lr_distance import LrDistance
 from charreg.jobs.signals import SHEET_FACES, in_batches, psnr, rows_of_faces, verdicts
 from charreg.jobs.stabilisers import Blind, lazy_r1
 from charreg.losses import (
@@ -25,7 +29,7 @@ from charreg.losses import (
     l_sr,
     mse,
 )
-from charreg.models import Blueprint, Model
+from charreg.models import Blueprint, Model, load_model, part
 from charreg.networks.centreface import CentreFace
 from charreg.params import Params, scaled_iterations
 from charreg.resampling import ds, ds_area, up
@@ -40,6 +44,26 @@ class FirstStage:
     characteristic: Model
     inverse_cr: Model
     centreface: Model
+
+    @classmethod
+    def load(cls, sr_module: Path, characteristic: Path, inverse_cr: Path, centreface: Path, image_gan: bool) -> Self:
+        """Open the model folders; `image_gan` asks for its discriminator too.
+
+        Raises CharregError naming the folder that does not hold a network stage 2 needs.
+        """
+        judge = ["image_discriminator"] if image_gan else []
+        wanted = (
+            (sr_module, ["super_resolver", *judge]),
+            (characteristic, ["regulariser", "discriminator"]),
+            (inverse_cr, ["inverse_regulariser"]),
+            (centreface, ["centreface"]),
+        )
+        models = []
+        for folder, names in wanted:
+            models.append(load_model(folder))
+            for name in names:
+                part(models[-1], name, folder)
+        return cls(*models)
 
 
 class FinetuneJoint(Job):
@@ -65,7 +89,11 @@ class FinetuneJoint(Job):
         self.blind = Blind(self.options, params.seed, self.name)
         self.phi_inv = freeze(first.inverse_cr.networks["inverse_regulariser"].to(device))
         phi_fr = first.centreface.networks["centreface"]
-        assert isinstance(phi_fr, CentreFace)
+        if not isinstance(phi_fr, CentreFace):
+            raise CharregError(
+                f"centreface: found a network {type(phi_fr).__name__}, wanted CentreFace; give the folder that stage "
+                "train_centreface writes"
+            )
         self.phi_fr = freeze(phi_fr.to(device))
 
         self.phi_sr = self._continue("super_resolver", first.sr_module)
@@ -78,6 +106,8 @@ class FinetuneJoint(Job):
                 {"embedding": phi_fr.embedding, **params.feature_discriminator.model_dump(mode="json")},
             ),
         )
+        count = self.options.lr_distance_faces
+        self.lr_distance = LrDistance(lambda: self.pairs.sample(count)[0], device) if count else None
         self.add_adam("joint", [self.phi_sr, self.phi_cr], self.options.lr, self.options.betas)
         judge_rate = self.options.lr * self.options.d_lr_factor
         self.add_adam("d", [self.d], judge_rate, self.options.betas)
@@ -94,7 +124,7 @@ class FinetuneJoint(Job):
         A, H = self.pairs.batch(step)
         G = self.genuine.batch(step)
         with torch.no_grad():
-            P = self.phi_inv(A)
+            P = self.blind.hide_pseudo_details(self.phi_inv(A), step)
         R, regulated_P = self.phi_cr(torch.cat([G, P])).chunk(2)  # one batch: see S1d
         inputs = [A, R, regulated_P] if self.options.sr_on_pseudo else [A, R]
         super_resolved = self.phi_sr(torch.cat(inputs)).chunk(len(inputs))  # one batch, likewise
@@ -151,13 +181,21 @@ class FinetuneJoint(Job):
         (A, H), G = self.pairs.sample(128), self.genuine.sample(128)
         R = in_batches(networks["regulariser"], G)
         S_R, S_A = (in_batches(networks["super_resolver"], faces) for faces in (R, A))
+        P = in_batches(self.phi_inv, A)
         df = networks["feature_discriminator"]
+        signals = {}
+        if self.lr_distance is not None:
+            faces = self.genuine.sample(self.options.lr_distance_faces)
+            signals["lr_distance"] = self.lr_distance(in_batches(networks["regulariser"], faces))
         return {
             "psnr_train": psnr(S_A, H),
             "psnr_R_G": psnr(R, G),
+            "psnr_P_A": psnr(P, A),
+            "psnr_regulated_P_A": psnr(in_batches(networks["regulariser"], P), A),
             "mse_DS_S_R": mse(ds(S_R), R).item(),
             **verdicts(networks["discriminator"](A), networks["discriminator"](R), "d"),
             **verdicts(df(in_batches(self.phi_fr, H)), df(in_batches(self.phi_fr, S_R)), "df"),
+            **signals,
         }
 
     def sheet(self, networks: Mapping[str, nn.Module]) -> npt.NDArray[np.uint8]:

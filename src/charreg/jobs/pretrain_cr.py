@@ -9,6 +9,7 @@ from torch import nn
 
 from charreg.faces import FaceSet
 from charreg.jobs.data import Genuine, Pairs
+from charreg.jobs.lr_distance import LrDistance
 from charreg.jobs.signals import SHEET_FACES, in_batches, psnr, rows_of_faces, verdicts
 from charreg.jobs.stabilisers import Blind, lazy_r1
 from charreg.losses import freeze, l_cr, l_d, mse
@@ -39,6 +40,8 @@ class PretrainCr(Job):
             "discriminator",
             Blueprint("Discriminator", {"size": 16, **params.discriminator.model_dump(mode="json")}),
         )
+        count = self.options.lr_distance_faces
+        self.lr_distance = LrDistance(lambda: self.pairs.sample(count)[0], device) if count else None
         self.add_adam("phi_cr", [self.phi_cr], self.options.lr, self.options.betas)
         self.add_adam("d", [self.d], self.options.lr * self.options.d_lr_factor, self.options.betas)
 
@@ -46,7 +49,7 @@ class PretrainCr(Job):
         A, _ = self.pairs.batch(step)
         G = self.genuine.batch(step)
         with torch.no_grad():
-            P = self.phi_inv(A)
+            P = self.blind.hide_pseudo_details(self.phi_inv(A), step)
         R, regulated_P = self.phi_cr(torch.cat([G, P])).chunk(2)
 
         logits_A, logits_R = self.d(self.blind(A, step, "A")), self.d(self.blind(R.detach(), step, "R"))
@@ -63,11 +66,16 @@ class PretrainCr(Job):
         A, G = self.pairs.sample(256)[0], self.genuine.sample(256)
         P = in_batches(self.phi_inv, A)
         R, judge = in_batches(networks["regulariser"], G), networks["discriminator"]
+        signals = {}
+        if self.lr_distance is not None:
+            faces = self.genuine.sample(self.options.lr_distance_faces)
+            signals["lr_distance"] = self.lr_distance(in_batches(networks["regulariser"], faces))
         return {
             "psnr_R_G": psnr(R, G),
             "psnr_P_A": psnr(P, A),
             "psnr_regulated_P_A": psnr(in_batches(networks["regulariser"], P), A),  # should exceed psnr_P_A
             **verdicts(judge(A), judge(R), "d"),
+            **signals,
         }
 
     def sheet(self, networks: Mapping[str, nn.Module]) -> npt.NDArray[np.uint8]:

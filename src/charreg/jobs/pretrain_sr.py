@@ -9,7 +9,7 @@ from torch import nn
 
 from charreg.faces import FaceSet
 from charreg.jobs.data import Pairs
-from charreg.jobs.signals import SHEET_FACES, in_batches, psnr, rows_of_faces
+from charreg.jobs.signals import SHEET_FACES, in_batches, psnr, rows_of_faces, verdicts
 from charreg.losses import fool_loss, judge_loss, l_sr
 from charreg.models import Blueprint
 from charreg.params import Params, scaled_iterations
@@ -54,10 +54,9 @@ class PretrainSr(Job):
 
     def health(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
         A, H = self.pairs.sample(128)
-        return {
-            "psnr_train": psnr(in_batches(networks["super_resolver"], A), H),
-            "psnr_bicubic": psnr(up(A), H),
-        }
+        S, judge = in_batches(networks["super_resolver"], A), networks["image_discriminator"]
+        verdict = verdicts(in_batches(judge, H), in_batches(judge, S), "d_sr")
+        return {"psnr_train": psnr(S, H), "psnr_bicubic": psnr(up(A), H), **verdict}
 
     def sheet(self, networks: Mapping[str, nn.Module]) -> npt.NDArray[np.uint8]:
         """Rows: artificial LR, bicubic, super-resolved, HR."""

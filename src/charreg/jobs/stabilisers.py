@@ -31,6 +31,13 @@ class Blind:
             x = x + self.options.d_noise * share(noise, len(x)).to(x.device)
         return x
 
+    def hide_pseudo_details(self, P: Tensor, step: int) -> Tensor:
+        """P with noise, so that phi_cr cannot read what a deterministic phi_inv hides in faint patterns."""
+        if not self.options.pseudo_noise:
+            return P
+        noise = torch.randn((len(P) * world_size(), *P.shape[1:]), generator=self._generator(step, "P", "hide"))
+        return P + self.options.pseudo_noise * share(noise, len(P)).to(P.device)
+
     def _generator(self, *words: object) -> torch.Generator:
         return torch.Generator().manual_seed(torch_seed(self.seed, self.name, *words))
 
@@ -41,16 +48,21 @@ def share(draws: Tensor, count: int) -> Tensor:
 
 def jitter(x: Tensor, generator: torch.Generator) -> Tensor:
     """Random brightness, contrast and shift (edges replicated) of every image of [b, 3, S, S]."""
-    count, size = len(x), x.shape[-1]
+    count = len(x)
     draws = share(torch.rand(count * world_size(), 4, generator=generator), count).to(x.device) * 2 - 1
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     contrast, brightness = (1 + CONTRAST * draws[:, 0]), BRIGHTNESS * draws[:, 1]
     x = (x - mean) * contrast[:, None, None, None] + mean + brightness[:, None, None, None]
-    shifts = (draws[:, 2:] * (SHIFT + 0.5)).round().long()
+    return shift(x, draws[:, 2:], SHIFT)
+
+
+def shift(x: Tensor, draws: Tensor, most: float) -> Tensor:
+    """Move every image of [b, 3, S, S] by whole pixels, up to `most`, edges replicated; draws [b, 2] in [-1, 1]."""
+    size, items = x.shape[-1], torch.arange(len(x), device=x.device)[:, None, None]
+    shifts = (draws * (most + 0.5)).round().clamp(-most, most).long()
     positions = torch.arange(size, device=x.device)
     rows = (positions + shifts[:, :1]).clamp(0, size - 1)
     columns = (positions + shifts[:, 1:]).clamp(0, size - 1)
-    items = torch.arange(count, device=x.device)[:, None, None]
     return x.permute(0, 2, 3, 1)[items, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 

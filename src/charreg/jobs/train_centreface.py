@@ -13,7 +13,7 @@ from charreg import distributed
 from charreg.errors import CharregError
 from charreg.faces import FaceSet
 from charreg.jobs.signals import SHEET_FACES, in_batches, rows_of_faces
-from charreg.jobs.stabilisers import share
+from charreg.jobs.stabilisers import share, shift
 from charreg.losses import l_recognition, move_centres
 from charreg.models import Blueprint
 from charreg.networks.centreface import CentreFace
@@ -28,7 +28,8 @@ def split_identities(faces: FaceSet, holdout: int, seed: int) -> tuple[list[str]
     if len(names) - holdout < 2:
         raise CharregError(
             f"{faces.folder}: {len(names)} identities, wanted at least {holdout + 2} "
-            "(train_centreface.holdout_ids and two to tell apart)"
+            "(train_centreface.holdout_ids and two to tell apart); put every person's portraits in a folder of their "
+            "own, or lower train_centreface.holdout_ids"
         )
     held = set(random_numbers(seed, "holdout").permutation(names)[:holdout].tolist())
     return [name for name in names if name not in held], sorted(held)
@@ -103,15 +104,7 @@ class TrainCentreface(Job):
     def _shifted(self, x: Tensor, step: int) -> Tensor:
         generator = torch.Generator().manual_seed(torch_seed(self.seed, self.name, "shift", step))
         draws = share(torch.rand(len(x) * distributed.world_size(), 2, generator=generator), len(x)) * 2 - 1
-        margin = round(self.options.shift)
-        offsets = (draws * (margin + 0.5)).round().long().clamp(-margin, margin) + margin
-        padded, size = F.pad(x, (margin,) * 4, mode="replicate"), x.shape[-1]
-        return torch.stack(
-            [
-                image[:, top : top + size, left : left + size]
-                for image, (top, left) in zip(padded, offsets.tolist(), strict=True)
-            ]
-        )
+        return shift(x, draws.to(x.device), self.options.shift)
 
     def step(self, step: int) -> Losses:
         x, y = self.batch(step)

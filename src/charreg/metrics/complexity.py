@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from charreg.machine import machine, versions
 from charreg.networks.discriminators import Discriminator, FeatureDiscriminator
 from charreg.networks.regulariser import Regulariser
 from charreg.networks.super_resolver import SuperResolver
@@ -115,7 +116,8 @@ def measure_complexity(settings: dict[str, Any], *, batch: int, repeats: int, de
     """Countings and times at the run's widths and at the paper's, as `reports/complexity.json` has them."""
     report: dict[str, Any] = {
         "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads(),
+        "machine": machine(),
+        "versions": versions(),
         "batch": batch,
         "repeats": repeats,
     }

@@ -29,6 +29,10 @@ LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INCEPTION_SIDE = 299  # px
+INCEPTION_REMEDY = (
+    "download pt_inception-2015-12-05-6726825d.pth (pytorch-fid, release fid_weights) "
+    "and set evaluate.weights to its path"
+)
 DISTANCES = {"efficientnet_lite0": ("fd_imagenet", "kd_imagenet"), "inception": ("fid", "kid")}
 
 
@@ -107,10 +111,9 @@ def load_inception(path: Path | None, sha256: str, device: torch.device) -> Feat
     """The Inception network of FID, with weights from a local file."""
     if path is None:
         raise CharregError(
-            "evaluate.weights: empty, evaluate.features=inception wants the file pt_inception-2015-12-05-6726825d.pth;"
-            " fetch it (charreg fetch-weights) and set evaluate.weights to its path"
+            f"evaluate.weights: empty, evaluate.features=inception wants a weight file; {INCEPTION_REMEDY}"
         )
-    tensors = read_weights(path, sha256, "delete the file and fetch it again (charreg fetch-weights)")
+    tensors = read_weights(path, sha256, INCEPTION_REMEDY)
     module = build_inception()
     load_tensors(module, tensors, path)
     module.fc = nn.Identity()

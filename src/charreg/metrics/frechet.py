@@ -7,7 +7,6 @@ roots of the eigenvalues of the symmetric form, without squaring, so that sets w
 lose no digits. Everything is float64; covariances are divided by N - 1.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,16 +59,6 @@ class Moments:
         mean = rows.mean(axis=0)
         deviations = rows - mean
         return cls(len(rows), mean, deviations.T @ deviations)
-
-    @classmethod
-    def of_stream(cls, batches: Iterable[npt.NDArray[Any]]) -> "Moments":
-        """Moments of batches [B, C], in memory that does not grow with their number."""
-        moments: Moments | None = None
-        for batch in batches:
-            moments = cls.of(batch) if moments is None else moments + cls.of(batch)
-        if moments is None:
-            raise CharregError("features: found an empty set, wanted at least 1 image")
-        return moments
 
     def __add__(self, other: "Moments") -> "Moments":
         n = self.n + other.n

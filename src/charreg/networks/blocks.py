@@ -25,7 +25,9 @@ class BatchNorm(nn.BatchNorm2d):
         mean = all_reduce(x.sum(dim=(0, 2, 3))) / count
         variance = all_reduce((x - mean[:, None, None]).square().sum(dim=(0, 2, 3))) / count
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.momentum is not None
             assert self.num_batches_tracked is not None
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)

@@ -7,8 +7,9 @@ import csv
 import io
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -30,6 +31,7 @@ LARGEST = 300_000  # bytes of a picture; larger ones are written without enlarge
 WHITE, INK = (255, 255, 255), (40, 40, 40)
 
 Strip = tuple[str, list[Pixels]]  # a label and its faces, uint8 [s, s, 3]
+Block = tuple[str, Sequence[Strip]]  # a title and its strips
 
 
 def chosen_faces(count: int, wanted: int, seed: int, name: str) -> list[int]:
@@ -48,15 +50,11 @@ def read_faces(folder: Path, which: Sequence[int], lr: bool = False) -> list[Pix
     return [np.asarray(images[face]) for face in which]
 
 
-def _enlarged(face: Pixels) -> Image.Image:
-    return Image.fromarray(face).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-
-
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def strip_picture(blocks: Sequence[tuple[str, Sequence[Strip]]], factor: int = 2) -> Image.Image:
+def strip_picture(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
     """Rows of faces with their labels at the left, in titled blocks; faces are enlarged by whole pixels."""
     side, gap = SIDE * factor, GAP * factor
     font, title_font = _font(7 * factor), _font(8 * factor)
@@ -76,17 +74,30 @@ def strip_picture(blocks: Sequence[tuple[str, Sequence[Strip]]], factor: int = 2
         for label, faces in strips:
             draw.text((margin - 4 * factor, top + side // 2), label, INK, font, anchor="rm")
             for at, face in enumerate(faces):
-                tile = _enlarged(face).resize((side, side), Image.Resampling.NEAREST)
+                tile = Image.fromarray(face).resize((side, side), Image.Resampling.NEAREST)
                 picture.paste(tile, (margin + at * (side + gap), top))
             top += side + gap
         top += GROUP_GAP * factor
     return picture
 
 
-def _save(path: Path, blocks: Sequence[tuple[str, Sequence[Strip]]]) -> None:
+def side_by_side(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
+    """The blocks as pictures of their own, from left to right."""
+    pictures = [strip_picture([block], factor) for block in blocks]
+    width = sum(picture.width for picture in pictures) + GROUP_GAP * factor * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, max(picture.height for picture in pictures)), WHITE)
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + GROUP_GAP * factor
+    return sheet
+
+
+def _save(path: Path, draw: Callable[[int], Image.Image]) -> None:
+    """Write what `draw` makes at twice the size, or at once when that file is too large."""
     for factor in (2, 1):
         out = io.BytesIO()
-        strip_picture(blocks, factor).save(out, "PNG", optimize=True)
+        draw(factor).save(out, "PNG", optimize=True)
         if out.tell() <= LARGEST:
             break
     write_bytes(path, out.getvalue())
@@ -119,7 +130,7 @@ def draw_faces(
     captions = {}
 
     name = "figure3_genuine.png"
-    _save(out / name, [("", [(f"{role}", genuine[role]) for role in ROLES])])
+    _save(out / name, partial(strip_picture, [("", [(role, genuine[role]) for role in ROLES])]))
     captions[name] = "Figure 3. Random low-resolution faces: " + "; ".join(
         f"{role} ({word[role]}; paper: {paper})" for role, paper in ROLES.items()
     )
@@ -130,44 +141,29 @@ def draw_faces(
     }
     for role in ROLES:
         name = f"methods_{role}.png"
-        _save(out / name, [("", [("LR", genuine[role]), *resolved[role]])])
+        _save(out / name, partial(strip_picture, [("", [("LR", genuine[role]), *resolved[role]])]))
         captions[name] = f"The same low-resolution faces through every method, {role} ({word[role]})"
 
     if "cr" in methods:
         name = "figure5_triplets.png"
-        blocks = []
+        blocks: list[Block] = []
         for role in ROLES:
             regulated = read_faces(folders.sr / "cr" / f"{role}_regulated", which[role])
             sr = dict(resolved[role])[row_of("cr").label]
             triplets = [list(triplet) for triplet in zip(genuine[role], regulated, sr, strict=True)]
             title = f"{role}: LR, regulated, SR"
             blocks += [(title, [("", one) for one in triplets[::2]]), (" ", [("", one) for one in triplets[1::2]])]
-        _save_side_by_side(out / name, blocks)
+        _save(out / name, partial(side_by_side, blocks))
         captions[name] = "Figure 5. Low-resolution, regulated and super-resolved faces of CR, two triplets a row"
 
     test = folders.hr / "test"
     chosen = chosen_faces(len(open_faces(test)), faces, seed, "hr_test")
     strips = [("LR", read_faces(test, chosen, lr=True))]
     strips += [(row_of(method).label, read_faces(folders.sr / method / "hr_test", chosen)) for method in methods]
-    _save(out / "methods_hr_test.png", [("", [*strips, ("HR", read_faces(test, chosen))])])
+    strips.append(("HR", read_faces(test, chosen)))
+    _save(out / "methods_hr_test.png", partial(strip_picture, [("", strips)]))
     captions["methods_hr_test.png"] = "Artificial low-resolution faces through every method, and the truth"
     return captions
-
-
-def _save_side_by_side(path: Path, blocks: Sequence[tuple[str, Sequence[Strip]]]) -> None:
-    for factor in (2, 1):
-        pictures = [strip_picture([block], factor) for block in blocks]
-        width = sum(picture.width for picture in pictures) + GROUP_GAP * factor * (len(pictures) - 1)
-        sheet = Image.new("RGB", (width, max(picture.height for picture in pictures)), WHITE)
-        left = 0
-        for picture in pictures:
-            sheet.paste(picture, (left, 0))
-            left += picture.width + GROUP_GAP * factor
-        out = io.BytesIO()
-        sheet.save(out, "PNG", optimize=True)
-        if out.tell() <= LARGEST:
-            break
-    write_bytes(path, out.getvalue())
 
 
 # --- curves ----------------------------------------------------------------------------------------------
@@ -196,16 +192,23 @@ def read_series(path: Path) -> Series:
     return series
 
 
+UNITS = ("losses", "accuracy, share", "PSNR, dB", "distances", "discriminator outputs")
+LOGARITHMIC = ("losses", "distances")
+
+
 def _panels(losses: Series, health: Series) -> dict[str, Series]:
     """Series that share a unit share a panel."""
-    panels: dict[str, Series] = {"losses": {}, "accuracy, share": {}, "PSNR, dB": {}, "other signals": {}}
+    panels: dict[str, Series] = {unit: {} for unit in UNITS}
     for name, one in {**losses, **health}.items():
         if "accuracy" in name:
-            panels["accuracy, share"][name] = one
+            unit = "accuracy, share"
         elif name.startswith("psnr"):
-            panels["PSNR, dB"][name] = one
+            unit = "PSNR, dB"
+        elif name.endswith(("distance", "length")):
+            unit = "distances"
         else:
-            panels["losses" if name in losses else "other signals"][name] = one
+            unit = "losses" if name in losses or name.startswith("mse") else "discriminator outputs"
+        panels[unit][name] = one
     return panels
 
 
@@ -220,17 +223,18 @@ def draw_curves(out: Path, training: Path, jobs: Sequence[str]) -> dict[str, str
         return {}
     units = [unit for unit in next(iter(found.values())) if any(panels[unit] for panels in found.values())]
     with mpl.rc_context({"font.size": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}):
-        figure = Figure(figsize=(2.9 * len(units), 1.75 * len(found)), layout="constrained")
+        figure = Figure(figsize=(2.6 * len(units), 1.75 * len(found)), layout="constrained")
         grid = figure.subplots(len(found), len(units), squeeze=False)
         for axes_row, (job, panels) in zip(grid, found.items(), strict=True):
             for axes, unit in zip(axes_row, units, strict=True):
                 _draw_panel(axes, panels[unit], unit)
             axes_row[0].set_ylabel(job, fontweight="bold", fontsize=8)
         for axes, unit in zip(grid[0], units, strict=True):
-            axes.set_title(unit + (" (logarithmic)" if unit == "losses" else ""), fontsize=8)
+            axes.set_title(unit + (" (logarithmic)" if unit in LOGARITHMIC else ""), fontsize=8)
         out_bytes = io.BytesIO()
         figure.savefig(out_bytes, format="png", dpi=110, metadata={"Software": None})
-    picture = Image.open(out_bytes).convert("RGB").quantize(64)  # line art: few colours, a third of the size
+    # Line art has few colours, and a palette makes it a third of the size; median cut would turn thin lines grey.
+    picture = Image.open(out_bytes).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
     small = io.BytesIO()
     picture.save(small, "PNG", optimize=True)
     write_bytes(out / "training.png", small.getvalue())
@@ -243,7 +247,7 @@ def _draw_panel(axes: Axes, panel: Series, unit: str) -> None:
         axes.set_yticks([])
         axes.spines[["left", "bottom"]].set_visible(False)
         return
-    logarithmic = unit == "losses" and all(value >= 0 for _, values in panel.values() for value in values)
+    logarithmic = unit in LOGARITHMIC and all(value >= 0 for _, values in panel.values() for value in values)
     for name, (steps, values) in panel.items():
         points = [(step, value) for step, value in zip(steps, values, strict=True) if value > 0 or not logarithmic]
         xs, ys = [step for step, _ in points], [value for _, value in points]
@@ -255,5 +259,15 @@ def _draw_panel(axes: Axes, panel: Series, unit: str) -> None:
             axes.yaxis.set_minor_formatter(NullFormatter())
     if unit.startswith("accuracy"):
         axes.set_ylim(0, 1.02)
-    axes.legend(fontsize=5.5, frameon=False, loc="best", handlelength=1.2, labelspacing=0.2)
+    axes.legend(
+        fontsize=5.5,
+        framealpha=0.8,  # lines pass below the names
+        edgecolor="none",
+        ncols=1 if len(panel) < 5 else 2,
+        loc="best",
+        handlelength=1.2,
+        labelspacing=0.2,
+        columnspacing=0.8,
+        borderpad=0.1,
+    )
     axes.tick_params(width=0.5, length=2)

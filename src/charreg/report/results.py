@@ -13,12 +13,13 @@ Numbers = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number with its 95% interval, or the reason why there is none."""
+    """A number with its 95% interval and what to beware of, or the reason why there is none."""
 
     value: float | None
     lo: float | None = None
     hi: float | None = None
     reason: str = ""
+    warning: str = ""
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -64,12 +65,17 @@ class Results:
 
 
 def measure(numbers: Mapping[str, Any], name: str, absent: Mapping[str, Any], where: str) -> Measure:
-    """`name` of a JSON mapping with `<name>_lo` and `<name>_hi`, or why it is absent."""
+    """`name` of a JSON mapping with `<name>_lo`, `<name>_hi` and its warning, or why it is absent."""
     value = numbers.get(name)
     if value is None:
         reason = {**absent, **numbers.get("absent", {})}.get(name) or f"not in {where}"
         return Measure(None, reason=str(reason))
-    return Measure(float(value), _number(numbers.get(f"{name}_lo")), _number(numbers.get(f"{name}_hi")))
+    return Measure(
+        float(value),
+        _number(numbers.get(f"{name}_lo")),
+        _number(numbers.get(f"{name}_hi")),
+        warning=str(numbers.get("warnings", {}).get(name, "")),
+    )
 
 
 def _number(value: Any) -> float | None:

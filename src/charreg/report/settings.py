@@ -8,7 +8,7 @@ from charreg.params import Params
 from charreg.profiles import read_profile
 from charreg.report.tables import Column, Table
 
-BOOKKEEPING = ("log_every", "health_every", "sheet_every", "checkpoint_every")  # change no number
+BOOKKEEPING = ("log_every", "health_every", "sheet_every", "checkpoint_every", "lr_distance_faces")  # change no model
 ADVERSARIAL = ("pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
 
 
@@ -21,13 +21,21 @@ def stabilisers(params: Params) -> list[str]:
     if params.feature_discriminator.spectral_norm:
         found.append("spectral norm on the feature discriminator")
     switches = (
-        *(("ema", 0.0, "generator averages (EMA)"), ("clip_norm", 0.0, "gradient clipping at norm")),
-        *(("d_lr_factor", 1.0, "discriminator rate factor"), ("r1_gamma", 0.0, "R1 penalty")),
-        *(("label_smoothing", 0.0, "label smoothing"), ("d_noise", 0.0, "discriminator noise")),
-        *(("d_jitter", False, "discriminator jitter"), ("lr_decay", "none", "rate decay")),
-        *(("adv_warmup", 0.0, "adversarial warm-up"), ("adv_ramp", 0.0, "adversarial ramp")),
-        *(("content_weight", 0.0, "content term of the inverse"), ("identity_weight", 0.0, "identity term")),
-        *(("keep_sr_adv", 0.0, "image GAN kept in stage 2"), ("detach_ul_target", False, "detached target of eq. 7")),
+        ("ema", 0.0, "generator averages (EMA)"),
+        ("clip_norm", 0.0, "gradient clipping at norm"),
+        ("d_lr_factor", 1.0, "discriminator rate factor"),
+        ("r1_gamma", 0.0, "R1 penalty"),
+        ("label_smoothing", 0.0, "label smoothing"),
+        ("d_noise", 0.0, "discriminator noise"),
+        ("pseudo_noise", 0.0, "noise on pseudo-genuine faces"),
+        ("d_jitter", False, "discriminator jitter"),
+        ("lr_decay", "none", "rate decay"),
+        ("adv_warmup", 0.0, "adversarial warm-up"),
+        ("adv_ramp", 0.0, "adversarial ramp"),
+        ("content_weight", 0.0, "content term of the inverse"),
+        ("identity_weight", 0.0, "identity term"),
+        ("keep_sr_adv", 0.0, "image GAN kept in stage 2"),
+        ("detach_ul_target", False, "detached target of eq. 7"),
         ("sr_on_pseudo", False, "SR on pseudo-genuine faces"),
     )
     for key, off, words in switches:

@@ -87,7 +87,7 @@ def _printed(cell: Cell, column: Column, mark: str, notes: list[str]) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """The table, its caption, the reasons of absent numbers and its findings."""
+    """The table, its caption, the reasons of absent numbers, the warnings on present ones and its findings."""
     notes: list[str] = []
     marked = [marks(table, column) for column in range(len(table.columns))]
     left = [any(isinstance(cells[column], str) for _, cells in table.rows) for column in range(len(table.columns))]
@@ -105,9 +105,22 @@ def to_markdown(table: Table) -> str:
         lines += [table.caption, ""]
     if notes:
         lines += ["; ".join(f"<sup>{at}</sup> {note}" for at, note in enumerate(notes, 1)) + ".", ""]
+    if warnings := _warnings(table):
+        lines += [f"Beware: {warnings}.", ""]
     if table.findings:
         lines += [table.findings, ""]
     return "\n".join(lines)
+
+
+def _warnings(table: Table) -> str:
+    """The warnings on the numbers of a table, each with the columns (as in the CSV file) it is about."""
+    columns: dict[str, list[str]] = {}
+    for _, cells in table.rows:
+        for cell, column in zip(cells, table.columns, strict=True):
+            if isinstance(cell, Measure) and cell.warning:
+                keys = columns.setdefault(cell.warning, [])
+                keys += [column.key] if column.key not in keys else []
+    return "; ".join(f"{' and '.join(f'`{key}`' for key in keys)}: {text}" for text, keys in columns.items())
 
 
 def to_csv(table: Table) -> str:
@@ -166,27 +179,48 @@ def _paper_column(key: str, head: str, comparable: bool, digits: int = 2) -> Col
     return Column(key, f"paper {head} ({remark})", digits)
 
 
-def distance_table(results: Results) -> Table:
-    """Table 1: distance between super-resolved genuine faces and high-resolution training faces."""
-    fd, kd, comparable = results.dialect.fd, results.dialect.kd, results.dialect.comparable
-    columns, rows, counts = [], [], []
-    for role, paper in ROLES.items():
-        columns += [
+def _distance_columns(kd: str, fd: str) -> tuple[Column, ...]:
+    """Both distances and the number of faces of every genuine test set; `_distances` fills them."""
+    return tuple(
+        column
+        for role, paper in ROLES.items()
+        for column in (
             Column(f"{role}_{kd}", f"{role} (paper: {paper})<br>{kd} ×1000 ↓", 1, "lower"),
             Column(f"{role}_{fd}", f"{role}<br>{fd} ↓", 1, "lower"),
             Column(f"{role}_n", f"{role}<br>N"),
-        ]
-    columns.append(Column("n_real", "N real"))
-    columns += [_paper_column(f"paper_fid_{role}", f"FID {paper}", comparable) for role, paper in ROLES.items()]
-    for method, label in _labels(results.methods):
-        cells: list[Cell] = []
-        for role in ROLES:
-            cells += [results.measure(method, role, name) for name in (kd, fd, "n_fake")]
-            counts.append(results.measure(method, role, "n_fake").value)
-        row = row_of(method)
-        cells.append(results.measure(method, next(iter(ROLES)), "n_real"))
-        cells += [_reported(row.fid_web), _reported(row.fid_cctv)]
-        rows.append((label, tuple(cells)))
+        )
+    )
+
+
+def _distances(results: Results, method: str, kd: str, fd: str) -> tuple[Measure, ...]:
+    return tuple(results.measure(method, role, name) for role in ROLES for name in (kd, fd, "n_fake"))
+
+
+def _fid_columns(comparable: bool) -> tuple[Column, ...]:
+    """The paper's FID on both genuine test sets; `_reported_fid` fills them."""
+    return tuple(_paper_column(f"paper_fid_{role}", f"FID {paper}", comparable) for role, paper in ROLES.items())
+
+
+def _reported_fid(web: float | None, cctv: float | None) -> tuple[Cell, ...]:
+    return _reported(web), _reported(cctv)
+
+
+def distance_table(results: Results) -> Table:
+    """Table 1: distance between super-resolved genuine faces and high-resolution training faces."""
+    fd, kd, comparable = results.dialect.fd, results.dialect.kd, results.dialect.comparable
+    columns = (*_distance_columns(kd, fd), Column("n_real", "N real"), *_fid_columns(comparable))
+    rows = [
+        (
+            label,
+            (
+                *_distances(results, method, kd, fd),
+                results.measure(method, next(iter(ROLES)), "n_real"),
+                *_reported_fid(row_of(method).fid_web, row_of(method).fid_cctv),
+            ),
+        )
+        for method, label in _labels(results.methods)
+    ]
+    counts = [results.measure(method, role, "n_fake").value for method in results.methods for role in ROLES]
     claims = [
         Claim(
             f"CR is nearer to real faces than {label}",
@@ -203,7 +237,7 @@ def distance_table(results: Results) -> Table:
     return Table(
         "table1_distance",
         "Table 1. Distance to real high-resolution faces",
-        tuple(columns),
+        columns,
         tuple(rows),
         "N: super-resolved faces; N real: high-resolution training faces."
         + (" The paper's figures of CR, stage 1 are those of its Table 6." if "cr_stage1" in results.methods else "")
@@ -215,8 +249,12 @@ def distance_table(results: Results) -> Table:
 def recognition_table(results: Results) -> Table:
     """Table 2: identification of super-resolved genuine faces, gallery and probes both super-resolved."""
     names = (
-        *(("rank1", "rank-1 % ↑", 2), ("rank1_std", "std over trials", 2), ("rank5", "rank-5 % ↑", 2)),
-        *(("rank20", "rank-20 % ↑", 2), ("n_identities", "identities", 0), ("n_probes", "probes", 0)),
+        ("rank1", "rank-1 % ↑", 2),
+        ("rank1_std", "std over trials", 2),
+        ("rank5", "rank-5 % ↑", 2),
+        ("rank20", "rank-20 % ↑", 2),
+        ("n_identities", "identities", 0),
+        ("n_probes", "probes", 0),
     )
     roles = [
         role
@@ -261,17 +299,26 @@ def recognition_table(results: Results) -> Table:
         "Table 2. Recognition of super-resolved faces",
         tuple(columns),
         tuple(rows),
-        "CentreFace, gallery and probe faces both super-resolved; mean over the trials.",
+        "CentreFace, gallery and probe faces both super-resolved; mean over the trials." + _chance(results, roles),
         paragraph(claims),
     )
+
+
+def _chance(results: Results, roles: Sequence[str]) -> str:
+    people = {role: results.measure(results.methods[0], role, "n_identities").value for role in roles}
+    chances = [f"{role} {100 / count:.1f}" for role, count in people.items() if count]
+    return f" Guessing gives a rank-1 of: {', '.join(chances)} %." if chances else ""
 
 
 def fidelity_table(results: Results) -> Table:
     """Table 3: fidelity on artificial low-resolution faces, whose truth is known."""
     names = (("psnr_rgb", "PSNR dB ↑", 2), ("ssim_rgb", "SSIM ↑", 4), ("psnr_y", "PSNR-Y dB ↑", 2))
     columns = [Column(name, head, digits, "higher") for name, head, digits in names]
-    columns += [Column("n_images", "N"), _paper_column("paper_psnr", "PSNR Helen", True)]
-    columns.append(_paper_column("paper_ssim", "SSIM Helen", True, 4))
+    columns += [
+        Column("n_images", "N"),
+        _paper_column("paper_psnr", "PSNR Helen", False),
+        _paper_column("paper_ssim", "SSIM Helen", False, 4),
+    ]
     rows = []
     for method, label in _labels(results.methods):
         row = row_of(method)
@@ -299,6 +346,26 @@ def fidelity_table(results: Results) -> Table:
     )
 
 
+def _floor_caption(results: Results, kd: str, fd: str) -> str:
+    """What the floor is, what of the genuine distance is not the camera's doing, and how often it holds the floor."""
+    halves = [results.measure("genuine", "artificial", name).value for name in ("n_real", "n_fake")]
+    counts = " against ".join("?" if count is None else f"{count:,.0f}" for count in halves)
+    ratios = []
+    for name in (kd, fd):
+        floor = results.measure("genuine", "artificial", name).value
+        if floor is not None and floor > 0:
+            genuine = {role: results.measure("genuine", role, name).value for role in ROLES}
+            found = [f"{role} {value / floor:.1f}" for role, value in genuine.items() if value is not None]
+            ratios += [f"{', '.join(found)} by {name}"] if found else []
+        else:
+            ratios.append(f"none by {name}, whose floor is {'not measured' if floor is None else 'not above 0'}")
+    return (
+        f"The floor is the distance between the two halves of the artificial faces ({counts}), which may show the same"
+        " people; the genuine faces show others, and all these sets are small. So a part of the genuine distance is"
+        f" other people and small N, not the camera. Genuine / floor: {'; '.join(ratios)}."
+    )
+
+
 LR_ROWS = (
     ("genuine", "Genuine LR"),
     ("cr_stage1", "Regulated LR, stage 1"),
@@ -309,25 +376,12 @@ LR_ROWS = (
 def lr_space_table(results: Results) -> Table:
     """Table 5: distance between low-resolution faces, genuine or regulated, and artificial ones."""
     fd, kd = f"lr_{results.dialect.fd}", f"lr_{results.dialect.kd}"
-    columns = []
-    for role, paper in ROLES.items():
-        columns += [
-            Column(f"{role}_{kd}", f"{role} (paper: {paper})<br>{kd} ×1000 ↓", 1, "lower"),
-            Column(f"{role}_{fd}", f"{role}<br>{fd} ↓", 1, "lower"),
-            Column(f"{role}_n", f"{role}<br>N"),
-        ]
-    columns += [
-        _paper_column(f"paper_fid_{role}", f"FID {paper}", results.dialect.comparable) for role, paper in ROLES.items()
-    ]
+    columns = (*_distance_columns(kd, fd), *_fid_columns(results.dialect.comparable))
     declared = [(method, label) for method, label in LR_ROWS if method in ("genuine", *results.methods)]
-    rows: list[tuple[str, tuple[Cell, ...]]] = []
-    for method, label in declared:
-        cells: list[Cell] = []
-        for role in ROLES:
-            cells += [results.measure(method, role, kd), results.measure(method, role, fd)]
-            cells.append(results.measure(method, role, "n_fake"))
-        cells += [_reported(LR_SPACE.get(method, {}).get(role)) for role in ROLES]
-        rows.append((label, tuple(cells)))
+    rows: list[tuple[str, tuple[Cell, ...]]] = [
+        (label, (*_distances(results, method, kd, fd), *_reported_fid(*LR_SPACE.get(method, (None, None)))))
+        for method, label in declared
+    ]
     floor = [results.measure("genuine", "artificial", name) for name in (kd, fd, "n_fake")]
     rows.append(("Artificial LR (floor)", (*floor, *floor, None, None)))
     claims = [
@@ -346,9 +400,9 @@ def lr_space_table(results: Results) -> Table:
     return Table(
         "table5_lr_space",
         "Table 5. Distance to artificial low-resolution faces, at 16x16",
-        tuple(columns),
+        columns,
         tuple(rows),
-        "The floor is the distance between two halves of artificial faces." + _small_sample(counts),
+        _floor_caption(results, kd, fd) + _small_sample(counts),
         paragraph(claims),
         frozenset({"Artificial LR (floor)"}),
         "Faces",
@@ -363,19 +417,16 @@ def ablation_table(results: Results) -> Table:
         for method, label in (("cr_stage1", "Without stage 2 (W/O SR-RI)"), ("cr", "With stage 2 (CR)"))
         if method in results.methods
     ]
-    columns = []
-    for role, paper in ROLES.items():
-        columns += [
-            Column(f"{role}_{kd}", f"{role} (paper: {paper})<br>{kd} ×1000 ↓", 1, "lower"),
-            Column(f"{role}_{fd}", f"{role}<br>{fd} ↓", 1, "lower"),
-            Column(f"{role}_n", f"{role}<br>N"),
-        ]
-    columns += [_paper_column(f"paper_fid_{role}", f"FID {paper}", comparable) for role, paper in ROLES.items()]
-    rows = []
-    for method, label in variants:
-        row = row_of(method)
-        measures = (results.measure(method, role, name) for role in ROLES for name in (kd, fd, "n_fake"))
-        rows.append((label, (*measures, _reported(row.fid_web), _reported(row.fid_cctv))))
+    rows = [
+        (
+            label,
+            (
+                *_distances(results, method, kd, fd),
+                *_reported_fid(row_of(method).fid_web, row_of(method).fid_cctv),
+            ),
+        )
+        for method, label in variants
+    ]
     claims = [
         Claim(
             "stage 2 brings the faces nearer to real ones",
@@ -391,7 +442,7 @@ def ablation_table(results: Results) -> Table:
     return Table(
         "table6_stage2",
         "Table 6. Fine-tuning the super-resolver on regulated faces",
-        tuple(columns),
+        (*_distance_columns(kd, fd), *_fid_columns(comparable)),
         tuple(rows),
         findings=paragraph(claims),
         first="Variant",
@@ -462,7 +513,7 @@ def inference_table(results: Results) -> Table:
             Column("paper_ms", "paper, Tesla P100 (reported)", 1),
         ),
         tuple(rows),
-        f"Median of {complexity['repeats']} on {complexity['device']}, {complexity['threads']} threads.",
+        f"Median of {complexity['repeats']} runs on {complexity['device']}. {_machine(complexity)}.",
         first="Path",
     )
 
@@ -480,10 +531,8 @@ def training_table(results: Results, jobs: Sequence[str]) -> Table:
         rows.append((f"`{job}`", tuple(measures)))
     total = [float(timing["seconds"]) for timing in results.timings.values() if "seconds" in timing]
     caption = f"Together {sum(total) / 3600:.2f} h" if total else "No training time is known"
-    machines = sorted({_machine(timing) for timing in results.timings.values() if timing.get("machine")})
-    versions = sorted({_versions(timing) for timing in results.timings.values() if timing.get("versions")})
     caption += f" (paper: {COST['training_hours']:.0f} h on one Tesla P100, other budgets)."
-    caption += "".join(f" Machine: {text}." for text in machines) + "".join(f" {text}." for text in versions)
+    caption += "".join(f" {text}." for text in sorted({_machine(timing) for timing in results.timings.values()}))
     return Table(
         "complexity_training",
         "Training",
@@ -498,10 +547,10 @@ def training_table(results: Results, jobs: Sequence[str]) -> Table:
     )
 
 
-def _machine(timing: Mapping[str, Any]) -> str:
-    machine = timing["machine"]
-    return f"{machine.get('cpu', 'unknown processor')}, {machine.get('cores', '?')} cores"
-
-
-def _versions(timing: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in timing["versions"].items())
+def _machine(numbers: Mapping[str, Any]) -> str:
+    """Where a time was measured, from a timings file or complexity.json."""
+    machine, versions = numbers.get("machine", {}), numbers.get("versions", {})
+    units = (("cores", "core"), ("threads", "thread"))
+    parts = [str(machine.get("cpu", "unknown processor"))]
+    parts += [f"{machine[name]} {noun}{'s' * (machine[name] != 1)}" for name, noun in units if name in machine]
+    return "Machine: " + ", ".join([*parts, *(f"{name} {version}" for name, version in versions.items())])
