@@ -38,11 +38,5 @@ def test_table_5_regulated_faces_are_nearer_to_artificial_ones(name: str, method
     assert metrics(method)[name]["lr_fd_imagenet_hi"] < metrics("genuine")[name]["lr_fd_imagenet_lo"]
 
 
-@pytest.mark.parametrize("other", ["bicubic", "sr_module"])
-@pytest.mark.parametrize("name", SETS)
-def test_table_1_cr_is_below_bicubic_and_the_super_resolver_alone(name: str, other: str) -> None:
-    assert metrics("cr")[name]["fd_imagenet"] < metrics(other)[name]["fd_imagenet"]
-
-
 def test_the_recogniser_knows_people_it_never_saw() -> None:
     assert metrics("centreface")["rank1"] >= 85
