@@ -38,5 +38,20 @@ def test_table_5_regulated_faces_are_nearer_to_artificial_ones(name: str, method
     assert metrics(method)[name]["lr_fd_imagenet_hi"] < metrics("genuine")[name]["lr_fd_imagenet_lo"]
 
 
+@pytest.mark.parametrize("other", ["bicubic", "sr_module"])
+@pytest.mark.parametrize("name", SETS)
+def test_table_1_cr_is_below_bicubic_and_the_super_resolver_alone(name: str, other: str) -> None:
+    assert metrics("cr")[name]["fd_imagenet"] < metrics(other)[name]["fd_imagenet"]
+
+
 def test_the_recogniser_knows_people_it_never_saw() -> None:
     assert metrics("centreface")["rank1"] >= 85
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_table_2_cr_is_recognised_better_than_raw_faces(name: str) -> None:
+    assert metrics("cr")[name]["rank1_lo"] > metrics("bicubic")[name]["rank1_hi"]
+
+
+def test_cr_keeps_the_fidelity_of_its_super_resolver() -> None:
+    assert metrics("cr")["hr_test"]["psnr_rgb"] > metrics("sr_module")["hr_test"]["psnr_rgb"] - 0.5
