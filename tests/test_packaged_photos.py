@@ -56,6 +56,8 @@ def test_same_seed_same_bytes(tmp_path: Path, small: Params) -> None:
 
 def test_people_are_disjoint_and_boxes_true(tmp_path: Path, small: Params) -> None:
     make_packaged_photos(tmp_path, small.packaged_photos, 0)
+    low, high = small.packaged_photos.face
+    assert (low, high) == (12, 24)
     seen: list[set[str]] = []
     for role in ("hr_train", "hr_test"):
         raw = find_photos("packaged", tmp_path / "portraits" / role)
@@ -68,7 +70,7 @@ def test_people_are_disjoint_and_boxes_true(tmp_path: Path, small: Params) -> No
         for photo in raw.photos:
             assert len(photo.boxes) == 30
             for box in photo.boxes:
-                assert 14 - 0.02 <= max(box.width, box.height) <= 24 + 0.02
+                assert low - 0.02 <= max(box.width, box.height) <= high + 0.02
                 assert box.left > 0
                 assert box.left + box.width < 320
                 assert box.top > 0
