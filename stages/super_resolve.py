@@ -8,6 +8,7 @@ from charreg.errors import run
 from charreg.faces import open_faces
 from charreg.files import output_folder
 from charreg.methods import load_method, resolve_faces
+from charreg.models import seed_folders
 from charreg.params import read_params
 
 READS = ("device",)
@@ -17,8 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--model", type=Path, required=True)
-    for faces in ("web", "cctv", "hr-test"):
-        parser.add_argument(f"--{faces}", type=Path, required=True)
+    for role in ("web", "cctv", "hr-test"):
+        parser.add_argument(f"--{role}", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--characteristic-module", choices=("auto", "on", "off"), default="auto",
@@ -26,10 +27,13 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     args = parser.parse_args(argv)
     device = distributed.start(read_params(args.params, READS).device)
-    method = load_method(args.model, device)
     with output_folder(args.out) as out:
-        for name in ("web", "cctv", "hr_test"):
-            resolve_faces(method, open_faces(getattr(args, name)), out, name, device, args.characteristic_module)
+        for place, model in seed_folders(args.model).items():
+            method = load_method(model, device)
+            (out / place).mkdir(exist_ok=True)
+            for name in ("web", "cctv", "hr_test"):
+                faces = open_faces(getattr(args, name))
+                resolve_faces(method, faces, out / place, name, device, args.characteristic_module)
 
 
 if __name__ == "__main__":

@@ -247,7 +247,7 @@ def fresh_model(blueprints: Mapping[str, Blueprint], seed: int = 0) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = {name: rouse(blueprint.build(), seed).eval() for name, blueprint in blueprints.items()}
-    return Model(networks, dict(blueprints), {"job": "drawn"}, f"{seed:064x}")
+    return Model(networks, dict(blueprints), {"job": "drawn", "seed": 0}, f"{seed:064x}")
 
 
 def fresh_first_stage(params: Params) -> FirstStage:

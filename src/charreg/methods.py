@@ -25,6 +25,7 @@ class Method:
 
     phi_sr: nn.Module | None
     phi_cr: nn.Module | None
+    label: str = ""  # of its rows in the report, where a training named one
 
     def regulate(self, lr: Tensor, domain: Domain) -> Tensor | None:
         """R = phi_cr(G) for genuine faces [B, 3, 16, 16]; None where the method or the domain has no such step.
@@ -45,11 +46,13 @@ class Method:
 
 def load_method(folder: Path, device: torch.device) -> Method:
     """The method of a model folder. Raises CharregError when the folder holds no method."""
-    networks = load_model(folder).networks
+    model = load_model(folder)
+    networks = model.networks
     if networks and "super_resolver" not in networks:
         raise CharregError(f"{folder}: found networks {', '.join(networks)}, wanted a super_resolver among them")
-    parts = (networks.get(name) for name in ("super_resolver", "regulariser"))
-    return Method(*(network.to(device).eval() if network is not None else None for network in parts))
+    names = ("super_resolver", "regulariser")
+    phi_sr, phi_cr = (networks[name].to(device).eval() if name in networks else None for name in names)
+    return Method(phi_sr, phi_cr, str(model.info.get("label", "")))
 
 
 @torch.no_grad()
@@ -91,6 +94,7 @@ def resolve_faces(
                 (out / folder).mkdir()
                 writers.append(stack.enter_context(FaceWriter(out / folder, size)))
                 writers[-1].notes = {"domain": domain, "of": digest_of_faces(faces)}
+                writers[-1].notes |= {"label": method.label} if method.label else {}
         for start in range(0, len(lr), batch):
             results = resolve_images(method, lr[start : start + batch], domain, device)
             for writer, images in zip(writers, results, strict=False):

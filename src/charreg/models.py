@@ -1,10 +1,12 @@
 """Model folders: one safetensors file per network and `model.json`, enough to rebuild without params.yaml."""
 
+import importlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -24,18 +26,45 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 
 
+# Every other network is named by module and class, `networks.vdsr.Vdsr`, and imported when one is built: so CR does
+# not depend on the files of its peers, and a job file may bring a network of its own.
+ELSEWHERE = re.compile(r"(networks|jobs)\.[a-z][a-z0-9_]*\.[A-Z][A-Za-z0-9]*")
+
+
 @dataclass(frozen=True)
 class Blueprint:
-    """How a network is built: the name of its class and the arguments."""
+    """How a network is built: the name of its class (`Regulariser`, `networks.vdsr.Vdsr`) and the arguments."""
 
     network: str
     arguments: dict[str, Any]
 
+    @classmethod
+    def of(cls, network: type[nn.Module], arguments: Mapping[str, Any]) -> Self:
+        """The blueprint of a class of this package; arguments as JSON can hold them."""
+        name = network.__name__
+        if NETWORKS.get(name) is not network:
+            name = f"{network.__module__.removeprefix('charreg.')}.{name}"
+        return cls(name, dict(arguments))
+
     def build(self) -> nn.Module:
         """A fresh network. Raises CharregError for a class this version does not know."""
-        if self.network not in NETWORKS:
-            raise CharregError(f"model.json: unknown network {self.network!r}, wanted one of {', '.join(NETWORKS)}")
-        return NETWORKS[self.network](**self.arguments)
+        return network_class(self.network)(**self.arguments)
+
+
+def network_class(name: str) -> type[nn.Module]:
+    """The class a model.json names; nothing outside charreg.networks and charreg.jobs is ever imported."""
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if ELSEWHERE.fullmatch(name):
+        module, _, class_name = name.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(f"charreg.{module}"), class_name, None)
+        except ModuleNotFoundError:
+            found = None
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            return found
+    known = ", ".join(NETWORKS)
+    raise CharregError(f"model.json: unknown network {name!r}, wanted one of {known} or networks.<file>.<class>")
 
 
 @dataclass(frozen=True)
@@ -99,6 +128,27 @@ def load_model(folder: Path) -> Model:
     return Model(networks, blueprints, info, sha256_of_file(note))
 
 
+def seed_folder(folder: Path, seed: int) -> Path:
+    """The model a seed trained inside a stage's model folder: the folder itself or its `seed-<k>`.
+
+    Raises CharregError when no model there was trained with this seed.
+    """
+    for place in (Path(folder), Path(folder) / f"seed-{seed}"):
+        try:
+            found = json.loads((place / "model.json").read_text(encoding="utf-8")).get("seed")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if found == seed:
+            return place
+    raise CharregError(f"{folder}: no model of seed {seed}, wanted one for every entry of `seeds`; run dvc repro")
+
+
+def seed_folders(folder: Path) -> dict[str, Path]:
+    """Every model in a model folder, by its place: `.` for the first, `seed-<k>` for those of further seeds."""
+    others = sorted(folder.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-")))
+    return {".": folder, **{path.name: path for path in others}}
+
+
 def part(model: Model, name: str, folder: Path) -> nn.Module:
     """One network of a model, or a CharregError naming what the folder holds instead."""
     if name not in model.networks:
@@ -107,15 +157,19 @@ def part(model: Model, name: str, folder: Path) -> nn.Module:
 
 
 def compose(method: str, super_resolver: Path | None, characteristic: Path | None, out: Path) -> None:
-    """Write the model of a method made of trained parts: phi_sr, phi_cr, both, or none (bicubic)."""
-    parts = ((super_resolver, "super_resolver"), (characteristic, "regulariser"))
-    networks: dict[str, nn.Module] = {}
-    blueprints: dict[str, Blueprint] = {}
-    digests = {}
-    for folder, name in parts:
-        if folder is not None:
-            model = load_model(folder)
-            networks[name], blueprints[name] = part(model, name, folder), model.blueprints[name]
-            digests[name] = model.digest
-    with output_folder(out) as folder:
-        save_model(folder, networks, blueprints, {"job": "compose", "method": method, "data": digests})
+    """Write the model of a method made of trained parts: phi_sr, phi_cr, both, or none (bicubic); for every seed."""
+    wanted = {"super_resolver": super_resolver, "regulariser": characteristic}
+    parts = {name: seed_folders(folder) for name, folder in wanted.items() if folder is not None}
+    places = list(next(iter(parts.values()))) if parts else ["."]
+    with output_folder(out) as whole:
+        for place in places:
+            networks: dict[str, nn.Module] = {}
+            blueprints: dict[str, Blueprint] = {}
+            digests = {}
+            for name, folders in parts.items():
+                folder = folders.get(place, folders["."] / place)
+                model = load_model(folder)
+                networks[name], blueprints[name] = part(model, name, folder), model.blueprints[name]
+                digests[name] = model.digest
+            (whole / place).mkdir(exist_ok=True)
+            save_model(whole / place, networks, blueprints, {"job": "compose", "method": method, "data": digests})

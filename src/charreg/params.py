@@ -241,6 +241,161 @@ class FinetuneJoint(Adversarial):
     ds: Literal["bicubic_aa", "area"]
 
 
+# --- the systems CR is compared with ----------------------------------------------------------------------
+
+
+class Peer(Schedule):
+    """What every peer sets. A method added in one job file checks the further keys of its section itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    @property
+    def further(self) -> dict[str, Any]:
+        """The keys of an added method that are its own."""
+        return self.model_extra or {}
+
+
+class Vdsr(Peer, Betas):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: Count
+    depth: Annotated[int, Number, Field(ge=3)]
+    colour: Literal["rgb", "y"]
+    optim: Literal["adam", "sgd_clip"]  # sgd_clip: the original's; lr is then its 0.1
+    momentum: Share  # this and the next two: of sgd_clip
+    weight_decay: Weight
+    clip_theta: Positive  # gradients are cut to [-theta/lr, theta/lr]
+
+
+class Srgan(Peer, Betas):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: Count
+    blocks: Count
+    norm: Norm
+    output: Output
+    d_width: Count  # channels of the discriminator's first layer
+    d_pooling: Literal["flatten", "global"]
+    gan_share: Share  # of the iterations; the first part is SRResNet's
+    adv_weight: Weight
+    content_weight: Weight
+    pixel_weight: Weight
+    vgg: str  # a safetensors or torch state file of VGG19; empty: the recogniser's features take its place
+    vgg_sha256: str
+    vgg_layer: Literal[54, 22]
+    d_lr_factor: Positive
+
+
+class Fsrnet(Peer):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: Count
+    encoder_blocks: Count
+    coarse_blocks: Count
+    decoder_blocks: Count
+    hourglasses: Count
+    depth: Annotated[int, Number, Field(ge=1, le=5)]  # of an hourglass: halvings of the 32x32 maps
+    output: Literal["residual", "linear"]
+    fine_weight: Weight
+    prior_weight: Weight
+    sigma: Positive  # px of the landmark heat maps at 32x32
+    gan: bool  # FSRGAN
+    adv_weight: Weight
+    content_weight: Weight
+
+
+class Sicnn(Peer):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: Positive  # factor on every channel count of CNN_H
+    recogniser_width: Positive  # factor on every channel count of CNN_R
+    recogniser_layers: Literal[20, 36]
+    embedding: Count
+    alpha: Weight  # of the identity loss
+    margin: Literal[4]  # m of A-Softmax
+    pretrain_share: Share  # of the iterations that train CNN_R and CNN_H apart
+    recogniser_lr: Positive
+    optim: Literal["adam", "sgd"]  # of CNN_H
+    betas: tuple[BelowOne, BelowOne]
+    momentum: Share
+    weight_decay: Weight
+
+
+class Cyclegan(Peer, Betas):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: Count
+    blocks: Count
+    d_width: Count
+    n_layers: Literal[2, 3]  # of the patch discriminators
+    cycle_weight: Weight
+    identity_weight: Weight  # a share of cycle_weight
+    history: Whole  # images the discriminators remember; 0: off
+    decay_from: Share  # share of the run after which the rate falls to 0 on a line
+
+
+def _leaving_some(shares: tuple[float, float]) -> tuple[float, float]:
+    if sum(shares) >= 1:
+        raise ValueError("two shares whose sum is below 1")
+    return shares
+
+
+class Csri(Peer, Betas):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: Count  # of its VDSR
+    depth: Annotated[int, Number, Field(ge=3)]
+    lambda_sr: Weight  # on the mean squared error in [-1, 1]
+    native_ids: Literal["auto", "manifest", "pseudo", "none"]  # auto: manifest where it names people, else pseudo
+    cluster_size: Count  # pseudo: faces a cluster has on average
+    smallest_cluster: Count
+    # shares of the iterations: SR alone, then the synthetic branch; the rest trains both
+    shares: Annotated[tuple[Share, Share], AfterValidator(_leaving_some)]
+    # beginnings of native identities to leave out (those of the test sets)
+    exclude_identities: list[Annotated[str, Field(min_length=1)]]
+
+
+class Lrgan(Peer, Betas):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: Count
+    blocks: tuple[Count, Count, Count]  # of the low-to-high generator
+    norm: Norm
+    output: Output
+    d_width: Count
+    d_pooling: Literal["late", "early"]
+    pixel_weight: Weight
+    gan_weight: Weight
+    n_critic: Count  # discriminator steps for one of the generator
+    order: Literal["together", "halves"]  # halves: high-to-low alone for the first half
+
+
+class Peers(Section):
+    """One section per peer to train; further names are methods added in a job file of their own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Peer]
+
+    vdsr: Vdsr | None = None
+    srgan: Srgan | None = None
+    fsrnet: Fsrnet | None = None
+    sicnn: Sicnn | None = None
+    cyclegan: Cyclegan | None = None
+    csri: Csri | None = None
+    lrgan: Lrgan | None = None
+
+    def __getitem__(self, name: str) -> Peer:
+        """The options of a declared peer. Raises KeyError."""
+        options: Peer | None = dict(self)[name]
+        if options is None:
+            raise KeyError(name)
+        return options
+
+    def names(self) -> list[str]:
+        """The peers that are declared."""
+        return [name for name, options in dict(self).items() if options is not None]
+
+
 # --- measuring and reporting -----------------------------------------------------------------------------
 
 
@@ -271,7 +426,8 @@ class Report(Section):
 class Params(Section):
     """All of params.yaml. A stage sees only the keys it declares (`read_params`)."""
 
-    seed: Whole
+    seed: Whole  # of the data and of the measurements
+    seeds: Annotated[list[Whole], Field(min_length=1)]  # of the trainings: everything trained repeats for each
     lambda_gan: Weight
     lambda_cr: Weight
     lambda_cr_sr: Weight
@@ -298,6 +454,7 @@ class Params(Section):
     pretrain_inverse_cr: PretrainInverseCr
     pretrain_cr: PretrainCr
     finetune_joint: FinetuneJoint
+    peers: Peers
     evaluate: Evaluate
     complexity: Complexity
     report: Report
@@ -312,7 +469,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names(self) -> "Params":
-        for key, allowed in (("methods", METHODS), ("joint_variants", JOINT_VARIANTS)):
+        for key, allowed in (("methods", (*METHODS, *self.peers.names())), ("joint_variants", JOINT_VARIANTS)):
             names = getattr(self, key)
             faults = [f"{name!r}" for name in names if name not in allowed]
             faults += [f"{name!r} twice" for i, name in enumerate(names) if name in names[:i]]
@@ -323,7 +480,7 @@ class Params(Section):
 
 
 MISSING = "missing key, it has to be set"
-JOINT_VARIANTS = ("cr",)
+JOINT_VARIANTS = ("cr", "wo_cr", "wo_ul", "wo_sr_ri_joint")
 METHODS = ("bicubic", "sr_module", "cr_stage1", *JOINT_VARIANTS)
 
 
@@ -376,7 +533,7 @@ def read_params(path: Path, reads: Sequence[str]) -> Params:
         section, _, part = key.partition(".")
         value = getattr(everything, section)
         if part:
-            seen.setdefault(section, {})[part] = value[part]
+            seen.setdefault(section, {})[part] = dict(value)[part]
         else:
             seen[section] = value
     return Params.model_construct(**seen)

@@ -1,4 +1,4 @@
-"""S2: phi_sr and phi_cr together (eq. 9), with D, Df and the frozen phi_inv and phi_fr."""
+"""S2: phi_sr and phi_cr together (eq. 9), with D, Df and the frozen phi_inv and phi_fr; and its ablations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from charreg.losses import (
     l_sr,
     mse,
 )
-from charreg.models import Blueprint, Model, load_model, part
+from charreg.models import Blueprint, Model, load_model, part, seed_folder
 from charreg.networks.centreface import CentreFace
 from charreg.params import Params, scaled_iterations
 from charreg.resampling import ds, ds_area, up
@@ -37,40 +37,79 @@ from charreg.training import Job, Losses, without_gradients
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a variant minimises of eq. 9: L_sr + lambda_cr L_cr + lambda_cr_sr L_cr_sr + lambda_cr_gan L_cr_gan."""
+
+    l_cr: bool  # eq. 6: phi_cr, with D and the frozen phi_inv; without it genuine faces stay as they are, R = G
+    l_cr_sr: bool  # eq. 7, the unsupervised SR loss
+    l_cr_gan: bool  # eq. 8, with Df and the frozen phi_fr
+
+    @property
+    def sr_ri(self) -> bool:
+        """Whether phi_sr trains on R at all (SR on regulated images)."""
+        return self.l_cr_sr or self.l_cr_gan
+
+
+TERMS = {  # L_sr is in every row; Table 5 and the first reading of Table 6 have no stage 2
+    "cr": Terms(l_cr=True, l_cr_sr=True, l_cr_gan=True),  # the method
+    "wo_cr": Terms(l_cr=False, l_cr_sr=True, l_cr_gan=True),  # Table 4, W/O CR
+    "wo_ul": Terms(l_cr=True, l_cr_sr=False, l_cr_gan=True),  # Table 7, W/O UL; eq. 7 is still measured
+    "wo_sr_ri_joint": Terms(l_cr=True, l_cr_sr=False, l_cr_gan=False),  # Table 6, W/O SR-RI, its other reading
+}
+
+UNUSED = Model({}, {}, {}, "")
+
+
+@dataclass(frozen=True)
 class FirstStage:
-    """The models stage 2 starts from."""
+    """The models stage 2 starts from; UNUSED where the variant takes nothing of one."""
 
     sr_module: Model
-    characteristic: Model
-    inverse_cr: Model
-    centreface: Model
+    characteristic: Model = UNUSED
+    inverse_cr: Model = UNUSED
+    centreface: Model = UNUSED
 
     @classmethod
-    def load(cls, sr_module: Path, characteristic: Path, inverse_cr: Path, centreface: Path, image_gan: bool) -> Self:
-        """Open the model folders; `image_gan` asks for its discriminator too.
+    def load(
+        cls,
+        variant: str,
+        seed: int,
+        sr_module: Path,
+        characteristic: Path,
+        inverse_cr: Path,
+        centreface: Path,
+        image_gan: bool,
+    ) -> Self:
+        """Open the model folders the variant uses: of each what `seed` trained, the one recogniser for all seeds.
 
+        `image_gan` asks for the discriminator of phi_sr too.
         Raises CharregError naming the folder that does not hold a network stage 2 needs.
         """
-        judge = ["image_discriminator"] if image_gan else []
+        terms = TERMS[variant]
         wanted = (
-            (sr_module, ["super_resolver", *judge]),
-            (characteristic, ["regulariser", "discriminator"]),
-            (inverse_cr, ["inverse_regulariser"]),
-            (centreface, ["centreface"]),
+            ("sr_module", sr_module, ["super_resolver", *["image_discriminator"] * image_gan]),
+            ("characteristic", characteristic, ["regulariser", "discriminator"] * terms.l_cr),
+            ("inverse_cr", inverse_cr, ["inverse_regulariser"] * terms.l_cr),
+            ("centreface", centreface, ["centreface"] * terms.sr_ri),
         )
-        models = []
-        for folder, names in wanted:
-            models.append(load_model(folder))
-            for name in names:
-                part(models[-1], name, folder)
-        return cls(*models)
+        models = {}
+        for name, folder, networks in wanted:
+            if networks:
+                place = folder if name == "centreface" else seed_folder(folder, seed)
+                models[name] = load_model(place)
+                for network in networks:
+                    part(models[name], network, place)
+        return cls(**models)
+
+    def used(self) -> dict[str, Model]:
+        """The models by name, without those that are UNUSED."""
+        return {name: model for name, model in vars(self).items() if model is not UNUSED}
 
 
 class FinetuneJoint(Job):
-    """Full CR: one D step, one Df step, one step of phi_sr and phi_cr on eq. 9 an iteration."""
+    """One D step, one Df step, one step of phi_sr and phi_cr on eq. 9 an iteration; a variant has what TERMS leaves."""
 
-    averaged = ("super_resolver", "regulariser")
-    exports = ("super_resolver", "regulariser")
+    name = "cr"  # while networks and noise are seeded: all variants start from one Df and see one noise
 
     def __init__(
         self,
@@ -81,41 +120,42 @@ class FinetuneJoint(Job):
         first: FirstStage,
         device: torch.device,
     ) -> None:
-        self.name = variant
-        self.options, self.params = params.finetune_joint, params
+        self.options, self.params, self.terms = params.finetune_joint, params, TERMS[variant]
         super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         self.pairs = Pairs(hr, self.options.batch, params.seed, device)
         self.genuine = Genuine(genuine, self.options.batch, params.seed, device)
         self.blind = Blind(self.options, params.seed, self.name)
-        self.phi_inv = freeze(first.inverse_cr.networks["inverse_regulariser"].to(device))
-        phi_fr = first.centreface.networks["centreface"]
-        if not isinstance(phi_fr, CentreFace):
-            raise CharregError(
-                f"centreface: found a network {type(phi_fr).__name__}, wanted CentreFace; give the folder that stage "
-                "train_centreface writes"
-            )
-        self.phi_fr = freeze(phi_fr.to(device))
-
-        self.phi_sr = self._continue("super_resolver", first.sr_module)
-        self.phi_cr = self._continue("regulariser", first.characteristic)
-        self.d = self._continue("discriminator", first.characteristic)
-        self.df = self.add_network(
-            "feature_discriminator",
-            Blueprint(
-                "FeatureDiscriminator",
-                {"embedding": phi_fr.embedding, **params.feature_discriminator.model_dump(mode="json")},
-            ),
-        )
-        count = self.options.lr_distance_faces
-        self.lr_distance = LrDistance(lambda: self.pairs.sample(count)[0], device) if count else None
-        self.add_adam("joint", [self.phi_sr, self.phi_cr], self.options.lr, self.options.betas)
-        judge_rate = self.options.lr * self.options.d_lr_factor
-        self.add_adam("d", [self.d], judge_rate, self.options.betas)
-        self.add_adam("df", [self.df], judge_rate, self.options.betas)
-        if self.options.keep_sr_adv:
-            self.d_sr = self._continue("image_discriminator", first.sr_module)
-            self.add_adam("d_sr", [self.d_sr], judge_rate, self.options.betas)
         self.ds = ds if self.options.ds == "bicubic_aa" else ds_area
+        self.sr_on_pseudo = self.options.sr_on_pseudo and self.terms.l_cr and self.terms.sr_ri
+
+        self.judges: dict[str, nn.Module] = {}
+        self.phi_sr = self._continue("super_resolver", first.sr_module)
+        generators = {"super_resolver": self.phi_sr}
+        if self.terms.l_cr:
+            self.phi_inv = freeze(first.inverse_cr.networks["inverse_regulariser"].to(device))
+            self.phi_cr = generators["regulariser"] = self._continue("regulariser", first.characteristic)
+            self.d = self.judges["d"] = self._continue("discriminator", first.characteristic)
+        if self.terms.sr_ri:
+            phi_fr = first.centreface.networks["centreface"]
+            if not isinstance(phi_fr, CentreFace):
+                raise CharregError(
+                    f"centreface: found a network {type(phi_fr).__name__}, wanted CentreFace; give the folder that "
+                    "stage train_centreface writes"
+                )
+            self.phi_fr = freeze(phi_fr.to(device))
+            arguments = {"embedding": phi_fr.embedding, **params.feature_discriminator.model_dump(mode="json")}
+            blueprint = Blueprint("FeatureDiscriminator", arguments)
+            self.df = self.judges["df"] = self.add_network("feature_discriminator", blueprint)
+        if self.options.keep_sr_adv:
+            self.d_sr = self.judges["d_sr"] = self._continue("image_discriminator", first.sr_module)
+        self.averaged = self.exports = tuple(generators)
+
+        self.add_adam("joint", list(generators.values()), self.options.lr, self.options.betas)
+        for name, judge in self.judges.items():
+            self.add_adam(name, [judge], self.options.lr * self.options.d_lr_factor, self.options.betas)
+        count = self.options.lr_distance_faces if self.terms.l_cr else 0
+        self.lr_distance = LrDistance(lambda: self.pairs.sample(count)[0], device) if count else None
+        self.name = variant
 
     def _continue(self, name: str, model: Model) -> nn.Module:
         return self.add_network(name, model.blueprints[name], start=model.networks[name])
@@ -123,41 +163,56 @@ class FinetuneJoint(Job):
     def step(self, step: int) -> Losses:
         A, H = self.pairs.batch(step)
         G = self.genuine.batch(step)
-        with torch.no_grad():
-            P = self.blind.hide_pseudo_details(self.phi_inv(A), step)
-        R, regulated_P = self.phi_cr(torch.cat([G, P])).chunk(2)  # one batch: see S1d
-        inputs = [A, R, regulated_P] if self.options.sr_on_pseudo else [A, R]
-        super_resolved = self.phi_sr(torch.cat(inputs)).chunk(len(inputs))  # one batch, likewise
-        S_A, S_R = super_resolved[:2]
+        R = G  # where there is no phi_cr
+        if self.terms.l_cr:
+            with torch.no_grad():
+                P = self.blind.hide_pseudo_details(self.phi_inv(A), step)
+            R, regulated_P = self.phi_cr(torch.cat([G, P])).chunk(2)  # one batch: see S1d
+        inputs = {"A": A}
+        if self.terms.sr_ri:
+            inputs["R"] = R
+        if self.sr_on_pseudo:
+            inputs["regulated P"] = regulated_P
+        S = dict(zip(inputs, self.phi_sr(torch.cat([*inputs.values()])).chunk(len(inputs)), strict=True))  # likewise
 
-        judge = self._judge_lr_faces(A, R.detach(), step)
-        feature_judge = self._judge_features(H, S_R.detach())
-        losses = {"l_d": judge, "l_df": feature_judge}
+        judged = {}
+        if self.terms.l_cr:
+            judged["l_d"] = self._judge_lr_faces(A, R.detach(), step)
+        if self.terms.sr_ri:
+            judged["l_df"] = self._judge_features(H, S["R"].detach())
         if self.options.keep_sr_adv:
-            losses["l_d_sr"] = judge_loss(real=self.d_sr(H), fake=self.d_sr(S_A.detach()))
-            self.descend("d_sr", losses["l_d_sr"])
+            judged["l_d_sr"] = judge_loss(real=self.d_sr(H), fake=self.d_sr(S["A"].detach()))
+            self.descend("d_sr", judged["l_d_sr"])
 
-        with without_gradients(self.d, self.df):
-            sr = l_sr(S_A, H)
-            cr = l_cr(A, regulated_P, self.d(self.blind(R, step, "R to fool")), self.params.lambda_gan)
-            cr_sr = l_cr_sr(S_R, R.detach() if self.options.detach_ul_target else R, self.ds)
-            cr_gan = l_cr_gan(self.df(self.phi_fr(S_R)))
-            total = l_joint(
-                sr,
-                cr,
-                cr_sr,
-                cr_gan,
-                self.params.lambda_cr,
-                self.params.lambda_cr_sr,
-                self.lambda_cr_gan(step),
-            )
-            if self.options.sr_on_pseudo:
-                total = total + l_sr(super_resolved[2], H)
+        with without_gradients(*self.judges.values()):
+            losses = {"l_sr": l_sr(S["A"], H)}
+            if self.terms.l_cr:
+                logits_R = self.d(self.blind(R, step, "R to fool"))
+                losses["l_cr"] = l_cr(A, regulated_P, logits_R, self.params.lambda_gan)
+            if self.terms.sr_ri:
+                target = R.detach() if self.options.detach_ul_target else R
+                losses["l_cr_sr"] = l_cr_sr(S["R"], target, self.ds)
+                losses["l_cr_gan"] = l_cr_gan(self.df(self.phi_fr(S["R"])))
+            total = self._l_joint(losses, step)
+            if self.sr_on_pseudo:
+                total = total + l_sr(S["regulated P"], H)
             if self.options.keep_sr_adv:
-                with without_gradients(self.d_sr):
-                    total = total + self.options.keep_sr_adv * fool_loss(self.d_sr(S_A))
+                total = total + self.options.keep_sr_adv * fool_loss(self.d_sr(S["A"]))
             self.descend("joint", total)
-        return {"joint": total, "l_sr": sr, "l_cr": cr, "l_cr_sr": cr_sr, "l_cr_gan": cr_gan, **losses}
+        return {"joint": total, **losses, **judged}
+
+    def _l_joint(self, losses: Losses, step: int) -> Tensor:
+        """Eq. 9 of the terms there are."""
+        none = torch.zeros_like(losses["l_sr"])
+        return l_joint(
+            losses["l_sr"],
+            losses.get("l_cr", none),
+            losses.get("l_cr_sr", none),
+            losses.get("l_cr_gan", none),
+            self.params.lambda_cr,
+            self.params.lambda_cr_sr if self.terms.l_cr_sr else 0.0,
+            self.lambda_cr_gan(step),
+        )
 
     def lambda_cr_gan(self, step: int) -> float:
         """The weight of eq. 8, rising from 0 over the first `adv_ramp` of the run while Df finds its feet."""
@@ -177,29 +232,32 @@ class FinetuneJoint(Job):
         self.descend("df", loss)
         return loss
 
+    def _regulated(self, networks: Mapping[str, nn.Module], G: Tensor) -> Tensor:
+        return in_batches(networks["regulariser"], G) if self.terms.l_cr else G
+
     def health(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
         (A, H), G = self.pairs.sample(128), self.genuine.sample(128)
-        R = in_batches(networks["regulariser"], G)
+        R = self._regulated(networks, G)
         S_R, S_A = (in_batches(networks["super_resolver"], faces) for faces in (R, A))
-        P = in_batches(self.phi_inv, A)
-        df = networks["feature_discriminator"]
-        signals = {}
+        signals = {"psnr_train": psnr(S_A, H)}
+        if self.terms.l_cr:
+            P = in_batches(self.phi_inv, A)
+            signals["psnr_R_G"] = psnr(R, G)
+            signals["psnr_P_A"] = psnr(P, A)
+            signals["psnr_regulated_P_A"] = psnr(in_batches(networks["regulariser"], P), A)
+        signals["mse_DS_S_R"] = mse(ds(S_R), R).item()
+        if self.terms.l_cr:
+            signals |= verdicts(networks["discriminator"](A), networks["discriminator"](R), "d")
+        if self.terms.sr_ri:
+            df = networks["feature_discriminator"]
+            signals |= verdicts(df(in_batches(self.phi_fr, H)), df(in_batches(self.phi_fr, S_R)), "df")
         if self.lr_distance is not None:
             faces = self.genuine.sample(self.options.lr_distance_faces)
-            signals["lr_distance"] = self.lr_distance(in_batches(networks["regulariser"], faces))
-        return {
-            "psnr_train": psnr(S_A, H),
-            "psnr_R_G": psnr(R, G),
-            "psnr_P_A": psnr(P, A),
-            "psnr_regulated_P_A": psnr(in_batches(networks["regulariser"], P), A),
-            "mse_DS_S_R": mse(ds(S_R), R).item(),
-            **verdicts(networks["discriminator"](A), networks["discriminator"](R), "d"),
-            **verdicts(df(in_batches(self.phi_fr, H)), df(in_batches(self.phi_fr, S_R)), "df"),
-            **signals,
-        }
+            signals["lr_distance"] = self.lr_distance(self._regulated(networks, faces))
+        return signals
 
     def sheet(self, networks: Mapping[str, nn.Module]) -> npt.NDArray[np.uint8]:
-        """Rows: genuine LR, bicubic, regulated LR, super-resolved regulated LR."""
+        """Rows: genuine LR, bicubic, regulated LR (where there is a phi_cr), super-resolved regulated LR."""
         G = self.genuine.sample(SHEET_FACES)
-        R = networks["regulariser"](G)
-        return rows_of_faces(G, up(G), R, networks["super_resolver"](R))
+        R = self._regulated(networks, G)
+        return rows_of_faces(G, up(G), *([R] if self.terms.l_cr else []), networks["super_resolver"](R))

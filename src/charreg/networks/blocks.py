@@ -10,6 +10,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalised
 
 Norm = Literal["bn", "none"]
+Activation = Literal["prelu", "relu"]
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -41,15 +42,19 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
     return BatchNorm(channels) if kind == "bn" else nn.Identity()
 
 
+def activation_layer(kind: Activation) -> nn.Module:
+    return nn.PReLU() if kind == "prelu" else nn.ReLU()
+
+
 class ResidualBlock(nn.Module):
     """RB: conv3x3 - norm - PReLU - conv3x3 - norm, plus identity."""
 
-    def __init__(self, width: int, norm: Norm = "bn") -> None:
+    def __init__(self, width: int, norm: Norm = "bn", activation: Activation = "prelu") -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1),
             norm_layer(norm, width),
-            nn.PReLU(),
+            activation_layer(activation),
             nn.Conv2d(width, width, 3, padding=1),
             norm_layer(norm, width),
         )
@@ -61,9 +66,9 @@ class ResidualBlock(nn.Module):
 class ResidualGroup(nn.Module):
     """A row of residual blocks with a skip around the whole row."""
 
-    def __init__(self, width: int, blocks: int, norm: Norm = "bn") -> None:
+    def __init__(self, width: int, blocks: int, norm: Norm = "bn", activation: Activation = "prelu") -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(ResidualBlock(width, norm) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(width, norm, activation) for _ in range(blocks)))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.blocks(x)  # type: ignore[no-any-return]
@@ -72,8 +77,8 @@ class ResidualGroup(nn.Module):
 class Upsampler(nn.Sequential):
     """x2: conv3x3 to four times the channels, pixel shuffle, PReLU."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.PReLU())
+    def __init__(self, width: int, activation: Activation = "prelu") -> None:
+        super().__init__(nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2), activation_layer(activation))
 
 
 class DiscriminatorBlock(nn.Module):

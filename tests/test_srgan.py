@@ -1,0 +1,433 @@
+"""SRGAN: the published networks, its two phases, and its content loss with and without VGG."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from charreg.errors import CharregError
+from charreg.faces import FaceSet
+from charreg.jobs.content import VGG_FACTOR, ContentLoss, face_content, vgg_content
+from charreg.jobs.peer import Inputs
+from charreg.jobs.signals import in_batches, psnr
+from charreg.jobs.train_srgan import TrainSrgan
+from charreg.models import load_model, save_model
+from charreg.networks.blocks import BatchNorm
+from charreg.networks.centreface import CentreFace
+from charreg.networks.srgan import Discriminator, Generator
+from charreg.params import Params
+from charreg.resampling import up
+from charreg.training import Training
+from conftest import draw_hr_faces
+
+CPU = torch.device("cpu")
+Build = Callable[..., TrainSrgan]
+SMALL = {
+    "iterations": 10,
+    "batch": 4,
+    "width": 8,
+    "blocks": 2,
+    "norm": "bn",
+    "output": "tanh",
+    "d_width": 4,
+    "gan_share": 0.4,
+    "lr": 2e-3,
+    "lr_decay": "none",
+    "ema": 0.0,
+}
+GAN_STEP = 6  # the first of SMALL
+WEIGHTS = ("pixel_weight", "content_weight", "adv_weight")
+VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels and convolutions before each pooling
+
+
+@pytest.fixture(scope="module")
+def eight_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    return draw_hr_faces(tmp_path_factory.mktemp("faces") / "hr", people=2, photos=4)
+
+
+def drawn_recogniser() -> CentreFace:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CentreFace(0.125, 8, batch_norm=True).train()  # the job has to freeze it
+
+
+@pytest.fixture
+def build(eight_faces: FaceSet, make_params: Callable[..., Params]) -> Build:
+    """A small job with changed options."""
+
+    def build(seed: int = 0, **options: Any) -> TrainSrgan:
+        changes = {f"peers.srgan.{key}": value for key, value in {**SMALL, **options}.items()}
+        inputs = Inputs(eight_faces, eight_faces, drawn_recogniser())  # it uses no genuine faces
+        return TrainSrgan(make_params(changes, seed=seed), inputs, CPU)
+
+    return build
+
+
+def two_faces(seed: int = 0) -> tuple[Tensor, Tensor]:
+    S, H = (torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1).chunk(2)
+    return S, H
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.named_parameters()}
+
+
+def unchanged(state: dict[str, Tensor], network: nn.Module) -> list[bool]:
+    return [torch.equal(value, state[name]) for name, value in network.named_parameters()]
+
+
+# --- the networks ----------------------------------------------------------------------------------------
+
+
+def test_published_sizes() -> None:
+    """16 blocks and no batch norm before the shuffle, where re-implementations differ."""
+    assert count(Generator()) == 1_549_462
+    assert count(Discriminator()) == 13_079_745
+    assert count(Discriminator(pooling="global")) == 5_215_425
+
+
+def test_the_generator_has_the_published_layout() -> None:
+    network = Generator(4, 3).eval()
+    A = torch.rand(2, 3, 16, 16) * 2 - 1
+    first = F.prelu(F.conv2d(A, network.head[0].weight, network.head[0].bias, padding=4), network.head[1].weight)
+    x = first
+    for block in network.body[:-2]:
+        x = x + block.body(x)
+    x = first + network.body[-1](network.body[-2](x))
+    for upsampler in network.tail[:2]:
+        x = F.prelu(F.pixel_shuffle(upsampler[0](x), 2), upsampler[2].weight)
+    assert x.shape == (2, 4, 64, 64)
+    torch.testing.assert_close(network(A), torch.tanh(network.tail[2](x)))
+
+
+def test_with_residual_output_and_no_norm_it_starts_at_bicubic() -> None:
+    network, A = Generator(4, 2, norm="none", output="residual"), torch.rand(2, 3, 16, 16) * 2 - 1
+    assert torch.equal(network(A), up(A))
+    assert not any(isinstance(module, BatchNorm) for module in network.modules())
+
+
+@pytest.mark.parametrize("pooling", ["flatten", "global"])
+def test_the_discriminator_has_the_published_layout(pooling: Any) -> None:
+    network = Discriminator(4, pooling)
+    convolutions = [layer for layer in network.features if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [4, 4, 8, 8, 16, 16, 32, 32]
+    assert [layer.stride[0] for layer in convolutions] == [1, 2, 1, 2, 1, 2, 1, 2]
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in network.features) == 7
+    assert not isinstance(network.features[1], nn.BatchNorm2d)
+    assert network.features(torch.zeros(2, 3, 64, 64)).shape == (2, 32, 4, 4)
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2,)
+    assert [layer.out_features for layer in network.linear if isinstance(layer, nn.Linear)] == [64, 1]
+
+
+def test_batch_statistics_are_those_of_the_global_batch() -> None:
+    norms = [m for network in (Generator(4, 2), Discriminator(4)) for m in network.modules()]
+    assert all(isinstance(norm, BatchNorm) for norm in norms if isinstance(norm, nn.BatchNorm2d))
+
+
+# --- two phases ------------------------------------------------------------------------------------------
+
+
+def test_srresnet_comes_first_then_the_gan(build: Build) -> None:
+    job = build()
+    assert job.gan_start == GAN_STEP
+    for step in (0, GAN_STEP - 1, GAN_STEP, 9):
+        generator, judge = state_of(job.generator), state_of(job.d)
+        losses = job.step(step)
+        assert list(losses) == ["l_sr", "l_d", "l_content", "l_adv"]
+        assert losses["l_sr"] > 0
+        gan = step >= GAN_STEP
+        assert [losses[name].item() > 0 for name in ("l_d", "l_content", "l_adv")] == [gan] * 3
+        assert not any(unchanged(generator, job.generator))
+        assert all(unchanged(judge, job.d)) is not gan
+
+
+def test_the_first_phase_is_the_mean_squared_error(build: Build) -> None:
+    job = build()
+    descended: list[Tensor] = []
+    job.descend = lambda name, loss: descended.append(loss.detach())  # type: ignore[method-assign]
+    A, H = job.pairs.batch(0)
+    S = deepcopy(job.generator)(A)
+    job.step(0)
+    torch.testing.assert_close(descended, [(S - H).square().mean().detach()])
+
+
+def test_a_gan_step_is_the_published_loss(build: Build) -> None:
+    """Every term written out, from copies of the networks made before the step."""
+    job = build(pixel_weight=0.7)
+    generator, d, phi = deepcopy(job.generator), deepcopy(job.d), job.content
+    A, H = job.pairs.batch(GAN_STEP)
+    descended: dict[str, Tensor] = {}
+    plain = job.descend
+
+    def descend(name: str, loss: Tensor) -> None:
+        descended[name] = loss.detach()
+        plain(name, loss)
+
+    job.descend = descend  # type: ignore[method-assign]
+    losses = job.step(GAN_STEP)
+    with torch.no_grad():
+        S = generator(A)
+        wanted = {
+            "l_sr": (S - H).square().mean(),
+            "l_d": F.softplus(-d(H)).mean() + F.softplus(d(S)).mean(),
+            "l_content": phi.scale * (phi.maps(S) - phi.maps(H)).square().mean(),
+            "l_adv": F.softplus(-job.d(S)).mean(),  # D stepped before
+        }
+        swapped = F.softplus(d(H)).mean() + F.softplus(-d(S)).mean()
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name].detach(), value, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(swapped, wanted["l_d"], rtol=1e-4)
+    whole = 0.7 * wanted["l_sr"] + 0.006 * wanted["l_content"] + 1e-3 * wanted["l_adv"]
+    torch.testing.assert_close(descended["generator"], whole, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(descended["d"], wanted["l_d"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("only", [*WEIGHTS, None])
+def test_who_gets_gradients(build: Build, only: str | None) -> None:
+    """Each term alone reaches the whole generator; none of them D, nor the network of the content loss."""
+    job = build(**{name: float(name == only) for name in WEIGHTS})
+    plain = job.descend
+
+    def descend(name: str, loss: Tensor) -> None:
+        if name == "d":
+            plain(name, loss)
+            assert all(parameter.grad is None for parameter in job.generator.parameters())  # S came detached
+            return
+        judge = [parameter.grad.clone() for parameter in job.d.parameters()]  # type: ignore[union-attr]
+        loss.backward()
+        assert all(torch.equal(a, b.grad) for a, b in zip(judge, job.d.parameters(), strict=True))  # type: ignore[arg-type]
+        assert all(parameter.grad is None for parameter in job.content.parameters())
+        largest = [parameter.grad.abs().max().item() for parameter in job.generator.parameters()]  # type: ignore[union-attr]
+        assert all(value > 0 for value in largest) if only else not any(largest)
+
+    job.descend = descend  # type: ignore[method-assign]
+    job.step(GAN_STEP)
+    assert all(parameter.requires_grad for parameter in job.d.parameters())
+
+
+def test_rates(build: Build) -> None:
+    """A tenth for the second half of the GAN's part."""
+    job = build(iterations=100, gan_share=0.2, d_lr_factor=2.0)
+    assert {job.rate(step) for step in range(90)} == {1.0}
+    assert {job.rate(step) for step in range(90, 100)} == {0.1}
+    assert job.rates == pytest.approx({"generator": 2e-3, "d": 4e-3})
+    cosine = build(iterations=100, gan_share=0.2, lr_decay="cosine")
+    late = (1 + math.cos(math.pi * 0.29 / 0.3)) / 2
+    assert cosine.rate(99) == pytest.approx(0.1 * (0.1 + 0.9 * late))
+
+
+def test_without_a_gan_part_it_is_srresnet(build: Build) -> None:
+    job = build(gan_share=0.0)
+    assert (job.gan_start, job.label, job.rate(9)) == (10, "SRResNet", 1.0)
+    assert build(gan_share=1.0).gan_start == 0
+
+
+# --- the stand-in for VGG --------------------------------------------------------------------------------
+
+
+def test_without_vgg_the_label_says_so(build: Build) -> None:
+    assert build().label == "SRGAN (face-feature content loss)"
+
+
+def test_the_stand_in_is_the_recognisers_8x8_map_at_the_magnitude_of_the_pixels(eight_faces: FaceSet) -> None:
+    recogniser, (_, H) = drawn_recogniser(), two_faces()
+    A = torch.rand(2, 3, 16, 16) * 2 - 1
+    loss = face_content(recogniser, A, H)
+    recogniser.eval()
+    maps = loss.maps(H)
+    assert maps.shape == (2, 64, 8, 8)
+    last = [place for place, layer in enumerate(recogniser.features) if isinstance(layer, nn.MaxPool2d)][-1]
+    torch.testing.assert_close(recogniser.features[last:](maps), recogniser.features(H))
+    pixels = (up(A) - H).square().mean()
+    torch.testing.assert_close(0.006 * loss(up(A), H), pixels, rtol=1e-4, atol=0)
+    assert VGG_FACTOR == 0.006
+
+
+def test_the_recogniser_is_frozen_and_lets_gradients_through() -> None:
+    recogniser, (S, H) = drawn_recogniser(), two_faces()
+    before = deepcopy(recogniser.state_dict())
+    loss = face_content(recogniser, torch.zeros(2, 3, 16, 16), H)
+    S.requires_grad_(True)
+    loss(S, H).backward()
+    assert S.grad is not None
+    assert S.grad.abs().sum() > 0
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in loss.parameters())
+    assert not any(module.training for module in loss.features.modules())
+    assert all(torch.equal(value, before[name]) for name, value in recogniser.state_dict().items())
+    assert recogniser.training  # the caller's own is left as it was
+
+
+def test_features_that_do_not_differ_are_refused() -> None:
+    A = torch.zeros(2, 3, 16, 16)
+    with pytest.raises(CharregError, match=r"differ by 0 .*wanted a difference"):
+        face_content(drawn_recogniser(), A, up(A))
+
+
+# --- VGG from a file -------------------------------------------------------------------------------------
+
+
+def drawn_vgg(convolutions: int = 16) -> dict[str, Tensor]:
+    """Lively weights with torchvision's names, and a piece of the classifier."""
+    generator, before, place, tensors = torch.Generator().manual_seed(0), 3, 0, {}
+    for channels, many in VGG19:
+        for _ in range(many):
+            weight = torch.randn(channels, before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5
+            tensors[f"features.{place}.weight"] = weight
+            tensors[f"features.{place}.bias"] = torch.randn(channels, generator=generator) * 0.1
+            before, place = channels, place + 2
+        place += 1
+    tensors = dict(list(tensors.items())[: 2 * convolutions])
+    return {**tensors, "classifier.6.bias": torch.zeros(1000)}
+
+
+def written(tensors: dict[str, Tensor], path: Path) -> tuple[Path, str]:
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def small_vgg(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Enough of VGG19 for layer 22."""
+    return written(drawn_vgg(4), tmp_path_factory.mktemp("vgg") / "vgg19.pth")
+
+
+@pytest.mark.parametrize(("layer", "shape"), [(54, (2, 512, 4, 4)), (22, (2, 128, 32, 32))])
+def test_vgg_features_are_the_published_ones(layer: Any, shape: tuple[int, ...], tmp_path: Path) -> None:
+    """VGG19 written out: ImageNet normalisation, row by row, AFTER the last activation, BEFORE the pooling."""
+    tensors = drawn_vgg()
+    loss = vgg_content(*written(tensors, tmp_path / "vgg19.safetensors"), layer, CPU)
+    S, H = two_faces()
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+    def published(x: Tensor) -> Tensor:
+        x, place = (x * 0.5 + 0.5 - mean) / std, 0
+        for row, (_, many) in enumerate(VGG19[: layer // 10], start=1):
+            for _ in range(many):
+                x = F.conv2d(x, tensors[f"features.{place}.weight"], tensors[f"features.{place}.bias"], padding=1)
+                x, place = F.relu(x), place + 2
+            if row < layer // 10:
+                x, place = F.max_pool2d(x, 2), place + 1
+        return x
+
+    found, wanted = loss.maps(S), published(S)
+    assert found.shape == shape
+    assert wanted.std() > 0.1
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(loss(S, H), (wanted - published(H)).square().mean(), rtol=1e-3, atol=0)
+    S.requires_grad_(True)
+    loss(S, H).backward()
+    assert S.grad is not None
+    assert S.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in loss.parameters())
+
+
+def test_both_kinds_of_file_give_the_same(small_vgg: tuple[Path, str], tmp_path: Path) -> None:
+    S, H = two_faces()
+    other = written(drawn_vgg(4), tmp_path / "vgg19.safetensors")
+    assert torch.equal(vgg_content(*small_vgg, 22, CPU)(S, H), vgg_content(*other, 22, CPU)(S, H))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_another_file_is_refused(suffix: str, tmp_path: Path) -> None:
+    path, sha256 = written(drawn_vgg(1), tmp_path / f"vgg19{suffix}")
+    with pytest.raises(CharregError, match=r"sha256 \w{12} differs from 000000000000; download"):
+        vgg_content(path, "0" * 64, 22, CPU)
+    with pytest.raises(CharregError, match="no SHA-256 is set"):
+        vgg_content(path, "", 22, CPU)
+    with pytest.raises(CharregError, match=r"weights of another network .*Missing key"):
+        vgg_content(path, sha256, 22, CPU)
+    with pytest.raises(CharregError, match=r"absent\S*: No such file.*wanted a weight file"):
+        vgg_content(tmp_path / f"absent{suffix}", sha256, 22, CPU)
+    path.write_bytes(b"not weights at all")
+    with pytest.raises(CharregError, match="not a "):
+        vgg_content(path, hashlib.sha256(path.read_bytes()).hexdigest(), 22, CPU)
+
+
+class Program:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("ran"),)
+
+
+def test_a_program_in_the_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, sha256 = written({"features.0.weight": Program()}, tmp_path / "vgg19.pth")  # type: ignore[dict-item]
+    with pytest.raises(CharregError, match="not a file of plain tensors, refused"):
+        vgg_content(path, sha256, 22, CPU)
+    assert not Path("ran").exists()
+
+
+def test_with_vgg_the_row_needs_no_label(build: Build, small_vgg: tuple[Path, str]) -> None:
+    path, sha256 = small_vgg
+    job = build(vgg=str(path), vgg_sha256=sha256, vgg_layer=22)
+    assert (job.label, job.content.scale) == ("", 1.0)
+    A, H = job.pairs.batch(GAN_STEP)
+    S = deepcopy(job.generator)(A)
+    losses = job.step(GAN_STEP)
+    reference = vgg_content(path, sha256, 22, CPU)
+    torch.testing.assert_close(losses["l_content"].detach(), reference(S, H).detach())
+
+
+# --- it learns -------------------------------------------------------------------------------------------
+
+
+def test_it_learns_eight_faces_by_heart(build: Build) -> None:
+    """And its GAN part, at the end, lowers the content loss without losing the faces."""
+    job = build(iterations=150, batch=8, width=16, d_width=8, gan_share=0.2, lr=4e-3)
+    training, (A, H) = Training(job), job.pairs.sample(8)
+
+    def faces() -> Tensor:
+        with torch.no_grad():
+            return in_batches(deepcopy(job.generator).eval(), A)
+
+    while training.done < job.gan_start:
+        training.advance()
+    before = job.content(faces(), H)
+    while training.done < job.iterations:
+        training.advance()
+    print(psnr(faces(), H), before, job.content(faces(), H))
+    assert psnr(faces(), H) > 30
+    assert job.content(faces(), H) < before
+
+
+def test_two_jobs_of_one_seed_train_alike(build: Build) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        job = build(seed)
+        for step in (0, GAN_STEP, GAN_STEP + 1):
+            job.step(step)
+        states.append({**state_of(job.generator), **state_of(job.d)})
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items())
+
+
+def test_what_it_exports_and_signals(build: Build, tmp_path: Path) -> None:
+    job = build()
+    assert (job.exports, job.averaged) == (("super_resolver",), ("super_resolver",))
+    assert list(job.networks) == ["super_resolver", "discriminator"]  # the frozen network is no part of a state
+    job.generator.eval()
+    save_model(tmp_path, {"super_resolver": job.generator}, job.blueprints, {})
+    A = job.pairs.sample(2)[0]
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path).networks["super_resolver"](A), job.generator(A))
+        signals = job.health(job.networks)
+    assert set(signals) == {"psnr_train", "psnr_bicubic", "d_real", "d_fake", "d_accuracy"}
+
+
+def test_content_losses_are_means() -> None:
+    """Over batch, channels and places, as the published factor presumes."""
+    S, H = two_faces()
+    loss = ContentLoss(nn.Identity(), scale=3.0)
+    torch.testing.assert_close(loss(S, H), 3 * (S - H).square().mean())
+    torch.testing.assert_close(loss(torch.cat([S, S]), torch.cat([H, H])), loss(S, H))

@@ -1,0 +1,240 @@
+"""VDSR: the published network, its residual, and the two ways of training it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charreg import distributed, sampling
+from charreg.faces import FaceSet
+from charreg.jobs.peer import Inputs
+from charreg.jobs.signals import psnr
+from charreg.jobs.train_vdsr import TrainVdsr
+from charreg.networks.centreface import CentreFace
+from charreg.networks.vdsr import Vdsr
+from charreg.params import Params
+from charreg.resampling import up
+from charreg.training import Training
+from conftest import draw_hr_faces, rouse
+
+CPU = torch.device("cpu")
+Build = Callable[..., TrainVdsr]
+SMALL = {"iterations": 40, "batch": 8, "width": 8, "depth": 4, "lr": 3e-3, "lr_decay": "none", "ema": 0.0}
+ORIGINAL = {"optim": "sgd_clip", "lr": 0.1, "clip_theta": 1e-3}
+YCBCR = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # JFIF
+
+
+@pytest.fixture(scope="module")
+def eight_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    return draw_hr_faces(tmp_path_factory.mktemp("faces") / "hr", people=2, photos=4)
+
+
+@pytest.fixture
+def build(eight_faces: FaceSet, make_params: Callable[..., Params]) -> Build:
+    """A small job with changed options."""
+
+    def build(seed: int = 0, **options: Any) -> TrainVdsr:
+        changes = {f"peers.vdsr.{key}": value for key, value in {**SMALL, **options}.items()}
+        inputs = Inputs(eight_faces, eight_faces, CentreFace(0.0625, 8))  # of which it uses hr alone
+        return TrainVdsr(make_params(changes, seed=seed), inputs, CPU)
+
+    return build
+
+
+def ycbcr(x: Tensor) -> Tensor:
+    return torch.einsum("kc,bchw->bkhw", YCBCR, x)
+
+
+def trained(job: TrainVdsr) -> tuple[float, float]:
+    """PSNR in dB on its eight faces after the whole training, and that of bicubic."""
+    training = Training(job)
+    while training.done < job.iterations:
+        training.advance()
+    A, H = job.pairs.sample(8)
+    with torch.no_grad():
+        return psnr(job.network(A), H), psnr(up(A), H)
+
+
+# --- the network -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("colour", "wanted"), [("rgb", 668_227), ("y", 665_921)])
+def test_published_size(colour: Any, wanted: int) -> None:
+    network = Vdsr(colour=colour)
+    assert sum(parameter.numel() for parameter in network.parameters()) == wanted
+    kinds = [type(layer) for layer in network.body]
+    assert kinds == [nn.Conv2d, nn.ReLU] * 19 + [nn.Conv2d]
+
+
+@pytest.mark.parametrize("colour", ["rgb", "y"])
+def test_it_starts_at_bicubic(colour: Any) -> None:
+    A = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert torch.equal(Vdsr(4, 5, colour)(A), up(A))
+
+
+def test_the_output_is_bicubic_plus_a_residual_of_bicubic() -> None:
+    network, A = rouse(Vdsr(4, 5)), torch.rand(2, 3, 16, 16) * 2 - 1
+    assert isinstance(network, Vdsr)
+    torch.testing.assert_close(network(A), up(A) + network.body(up(A)))
+    assert not torch.allclose(network(A), up(A), atol=1e-2)
+
+
+def test_with_y_luminance_moves_and_chroma_stays_bicubic() -> None:
+    network, A = rouse(Vdsr(4, 5, "y")), torch.rand(2, 3, 16, 16) * 2 - 1
+    assert isinstance(network, Vdsr)
+    S, B = ycbcr(network(A)), ycbcr(up(A))
+    torch.testing.assert_close(S[:, 1:], B[:, 1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(S[:, :1], B[:, :1] + network.body(B[:, :1]), rtol=0, atol=1e-5)
+    assert (S - B)[:, 0].abs().max() > 1e-2
+
+
+# --- what a step does ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colour", ["rgb", "y"])
+@pytest.mark.parametrize("optim", ["adam", "sgd_clip"])
+def test_the_loss_is_half_the_squared_error(build: Build, colour: str, optim: str) -> None:
+    """Its mean with Adam, its SUM over the batch in the original recipe; of luminance alone with `y`."""
+    job = build(**({**ORIGINAL} if optim == "sgd_clip" else {}), colour=colour)
+    rouse(job.network)
+    descended: list[Tensor] = []
+    job.descend = lambda name, loss: descended.append(loss.detach())  # type: ignore[method-assign]
+    job.descend_cut = descended.append  # type: ignore[method-assign]
+    A, H = job.pairs.batch(3)
+    with torch.no_grad():
+        error = (ycbcr(job.network(A)) - ycbcr(H))[:, :1] if colour == "y" else job.network(A) - H
+    losses = job.step(3)
+    torch.testing.assert_close(losses["l_sr"].detach(), error.square().mean(), rtol=1e-4, atol=1e-6)
+    wanted = error.square().sum() if optim == "sgd_clip" else error.square().mean()
+    torch.testing.assert_close(descended[0].detach(), wanted / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_the_summed_loss_does_not_depend_on_the_number_of_processes(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients are averaged over processes, so the mean of their losses has to be the sum over the global batch."""
+    job = build(**ORIGINAL)
+    descended: list[Tensor] = []
+    job.descend_cut = lambda loss: descended.append(loss.detach())  # type: ignore[method-assign]
+    job.step(0)
+    for rank in range(2):
+        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(sampling, "world_size", lambda: 2)
+        job.step(0)
+    whole, *halves = descended
+    torch.testing.assert_close(torch.stack(halves).mean(), whole)
+
+
+@pytest.mark.parametrize("optim", ["adam", "sgd_clip"])
+def test_every_weight_trains(build: Build, optim: str) -> None:
+    """Also those before the last layer, which starts at zero and lets nothing through in the first step."""
+    job = build(**(ORIGINAL if optim == "sgd_clip" else {}))
+    before = {name: value.clone() for name, value in job.network.state_dict().items()}
+    training = Training(job)
+    for _ in range(3):
+        training.advance()
+    assert all(not torch.equal(value, before[name]) for name, value in job.network.state_dict().items())
+
+
+def test_the_original_recipe_cuts_values_to_theta_over_the_rate(build: Build) -> None:
+    """At every rate; and clip_norm, which would shrink a summed gradient to nothing, stays out of it."""
+    job = build(**ORIGINAL, clip_norm=1e-9)
+    training = Training(job)
+    for step, bound in ((0, 1e-3 / 0.1), (10, 1e-3 / 0.01)):
+        training.done = step
+        training.advance()
+        largest = max(parameter.grad.abs().max().item() for parameter in job.network.parameters())  # type: ignore[union-attr]
+        assert largest == pytest.approx(bound)
+
+
+def test_gradients_are_averaged_before_they_are_cut(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def average_gradients(parameters: Any) -> None:
+        seen.append(max(parameter.grad.abs().max().item() for parameter in parameters))
+
+    monkeypatch.setattr(distributed, "average_gradients", average_gradients)
+    build(**ORIGINAL).step(0)
+    assert seen[0] > 1e-3 / 0.1
+
+
+def test_rates_of_both_recipes(build: Build) -> None:
+    original = build(**ORIGINAL, iterations=80, lr_decay="cosine")
+    assert [original.rate(step) for step in (0, 19, 20, 39, 40, 60, 79)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 1e-2, 1e-3, 1e-3]
+    )
+    assert original.rates == {"vdsr": 0.1}
+    adam = build(iterations=80)
+    assert {adam.rate(step) for step in range(80)} == {1.0}
+
+
+def test_the_optimiser_is_built_as_declared(build: Build) -> None:
+    sgd = build(**ORIGINAL, momentum=0.8, weight_decay=2e-4).optimisers["vdsr"]
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.8, 2e-4)
+    adam = build(betas=[0.7, 0.9]).optimisers["vdsr"]
+    assert isinstance(adam, torch.optim.Adam)
+    assert (adam.defaults["betas"], adam.defaults["weight_decay"]) == ((0.7, 0.9), 0)
+
+
+# --- it learns -------------------------------------------------------------------------------------------
+
+
+def test_it_learns_eight_faces_by_heart(build: Build) -> None:
+    found, bicubic = trained(build(iterations=60))
+    assert found > max(30, bicubic + 2)
+
+
+def test_with_y_it_learns_their_luminance(build: Build) -> None:
+    job = build(colour="y")
+    trained(job)
+    A, H = (ycbcr(x)[:, :1] for x in (up(job.pairs.sample(8)[0]), job.pairs.sample(8)[1]))
+    with torch.no_grad():
+        S = ycbcr(job.network(job.pairs.sample(8)[0]))[:, :1]
+    assert F.mse_loss(S, H) < 0.7 * F.mse_loss(A, H)
+
+
+class OnTheMean(TrainVdsr):
+    """The trap: the original's rate on the mean instead of the sum."""
+
+    def descend_cut(self, loss: Tensor) -> None:
+        super().descend_cut(loss / (self.options.batch * 3 * 64 * 64))
+
+
+def test_the_original_rate_trains_on_the_sum_and_hardly_on_the_mean(build: Build) -> None:
+    found, bicubic = trained(build(**ORIGINAL))
+    assert found > bicubic + 1.5
+    job = build(**ORIGINAL)
+    job.__class__ = OnTheMean
+    found, bicubic = trained(job)
+    assert found < bicubic + 0.1
+
+
+@pytest.mark.parametrize("optim", ["adam", "sgd_clip"])
+def test_two_jobs_of_one_seed_train_alike(build: Build, optim: str) -> None:
+    jobs = [build(seed, **(ORIGINAL if optim == "sgd_clip" else {})) for seed in (0, 0, 1)]
+    states = []
+    for job in jobs:
+        training = Training(job)
+        training.advance()
+        training.advance()
+        states.append(job.network.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items())
+
+
+def test_what_it_exports(build: Build, tmp_path: Path) -> None:
+    from charreg.models import load_model, save_model
+
+    job = build(colour="y")
+    assert (job.exports, job.averaged, job.label) == (("super_resolver",), ("super_resolver",), "")
+    rouse(job.network)
+    save_model(tmp_path, {"super_resolver": job.network}, job.blueprints, {})
+    A = job.pairs.sample(2)[0]
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path).networks["super_resolver"](A), job.network(A))
+    assert set(job.health(job.networks)) == {"psnr_train", "psnr_bicubic"}
