@@ -6,7 +6,7 @@ from pathlib import Path
 from charreg import distributed
 from charreg.errors import run
 from charreg.files import write_json
-from charreg.metrics.complexity import measure_complexity
+from charreg.metrics.complexity import SYSTEMS, measure_complexity
 from charreg.params import read_params
 
 READS = (
@@ -17,6 +17,7 @@ READS = (
     "discriminator",
     "feature_discriminator",
     "centreface",
+    "peers",
 )
 
 
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         "discriminator": params.discriminator.model_dump(),
         "feature_discriminator": params.feature_discriminator.model_dump(),
         "embedding": params.centreface.embedding,
+        **{name: params.peers[name].model_dump() for name in SYSTEMS if name in params.peers.names()},
     }
     found = measure_complexity(
         settings,

@@ -1,14 +1,16 @@
 """S1a: train the super-resolver phi_sr on artificial pairs."""
 
+from typing import Any
+
 from charreg import distributed
 from charreg.errors import run
 from charreg.faces import open_faces
 from charreg.jobs.pretrain_sr import PretrainSr
-from charreg.params import read_params
-from charreg.stage import TRAINING_OUTPUTS, arguments, training_notes, training_scratch
-from charreg.training import run_job
+from charreg.params import Params, read_params
+from charreg.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
+from charreg.training import Job
 
-READS = ("seed", "device", "epoch_scale", "super_resolver", "discriminator", "pretrain_sr")
+READS = ("seeds", "device", "epoch_scale", "super_resolver", "discriminator", "pretrain_sr")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -16,9 +18,11 @@ def main(argv: list[str] | None = None) -> None:
     params = read_params(args.params, READS)
     device = distributed.start(params.device)
     hr = open_faces(args.hr)
-    notes = training_notes(params, hr=hr)
-    job = PretrainSr(params, hr, device)
-    run_job(job, training_scratch("pretrain_sr", notes), notes, args.out, args.curves, args.timings)
+
+    def make(params: Params) -> tuple[Job, dict[str, Any]]:
+        return PretrainSr(params, hr, device), training_notes(params, hr=hr)
+
+    train_every_seed("pretrain_sr", make, params, args)
     distributed.stop()
 
 

@@ -11,9 +11,11 @@ from charreg.report.markdown import Inputs, write_report
 READS = (
     "report",
     "seed",
+    "seeds",
     "epoch_scale",
     "methods",
     "joint_variants",
+    "peers",
     "hr_roles",
     "lr_roles",
     "evaluate",

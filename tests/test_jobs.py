@@ -795,11 +795,11 @@ def test_a_folder_without_a_network_of_stage_2_is_named(
     for name, trained in vars(fresh_first_stage(toy_params)).items():
         kept = {key: value for key, value in trained.networks.items() if (name, key) != (model, network)}
         folders[name].mkdir()
-        save_model(folders[name], kept, trained.blueprints, {})
+        save_model(folders[name], kept, trained.blueprints, trained.info)
     with pytest.raises(CharregError, match=rf"{model}: found networks .*, wanted {network}$"):
-        FirstStage.load(**folders, image_gan=image_gan)
+        FirstStage.load("cr", 0, **folders, image_gan=image_gan)
     if network == "image_discriminator":
-        assert FirstStage.load(**folders, image_gan=False).sr_module.networks
+        assert FirstStage.load("cr", 0, **folders, image_gan=False).sr_module.networks
 
 
 def test_df_needs_the_recognisers_embedding(make_params: Make, face_sets: tuple[FaceSet, FaceSet]) -> None:

@@ -1,5 +1,6 @@
 """The metrics files: which faces are compared with which, test set by test set."""
 
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,57 @@ def evaluate_method(
     options: Evaluate,
     seed: int,
 ) -> dict[str, Any]:
-    """Everything measured on one method: its FaceSets `web`, `cctv`, `hr_test` and, if any, `<name>_regulated` in `sr`.
+    """Everything measured on one method; the mean over its trainings where several seeds trained it.
 
+    sr: its FaceSets `web`, `cctv`, `hr_test` and, if any, `<name>_regulated`; those of further seeds in `seed-<k>`.
     Raises CharregError when a set is missing or damaged, or `hr_test` does not follow the true faces.
     """
+    places = [sr, *sorted(sr.glob("seed-*"))]
+    found = [evaluate_results(place, hr_test, reference, network, embed, options, seed) for place in places]
+    label = open_faces(sr / "hr_test").meta.get("label", "")
+    return {**({"label": label} if label else {}), **(found[0] if len(found) == 1 else over_seeds(found))}
+
+
+def over_seeds(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """One metrics file from those of several trainings.
+
+    A number is the mean, `<name>_seeds` its standard deviation over the trainings, and its interval spans all their
+    intervals. What one training lacks is absent.
+    """
+    merged: dict[str, Any] = {"seeds": len(found)}
+    for test_set in found[0]:
+        scores = Scores()
+        parts = [one[test_set] for one in found]
+        for part in parts:
+            scores.absent |= part.get("absent", {})
+            scores.warnings |= part.get("warnings", {})
+        for name in parts[0]:
+            values = [part.get(name) for part in parts]
+            numbers = [float(value) for value in values if isinstance(value, int | float)]
+            if len(numbers) < len(parts):
+                continue
+            if name.endswith("_lo"):
+                scores.numbers[name] = min(numbers)
+            elif name.endswith("_hi"):
+                scores.numbers[name] = max(numbers)
+            else:
+                scores.numbers[name] = statistics.fmean(numbers)
+                if not name.startswith("n_"):
+                    scores.numbers[f"{name}_seeds"] = statistics.stdev(numbers)
+        merged[test_set] = scores.as_json()
+    return merged
+
+
+def evaluate_results(
+    sr: Path,
+    hr_test: FaceSet,
+    reference: Mapping[str, Reference],
+    network: FeatureNetwork,
+    embed: Embedder,
+    options: Evaluate,
+    seed: int,
+) -> dict[str, Any]:
+    """Everything measured on the results of one training."""
     found = {}
     for name in GENUINE_SETS:
         faces = open_faces(sr / name)

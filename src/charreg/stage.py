@@ -1,7 +1,7 @@
 """What the scripts under stages/ share: their arguments and the fingerprint of a training."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from charreg.checkpoint import Scratch, code_digest
 from charreg.faces import FaceSet, digest_of_faces
 from charreg.models import Model
 from charreg.params import Params
+from charreg.training import Assignment, Job, run_jobs
 
 TRAINING_OUTPUTS = ("out", "curves", "timings")
 
@@ -20,15 +21,40 @@ def arguments(
     argv: Sequence[str] | None,
     *paths: str,
     choices: Mapping[str, Sequence[str]] | None = None,
+    words: Sequence[str] = (),
 ) -> argparse.Namespace:
-    """Parse `--<path>` arguments, all required, `--params` (params.yaml) and named choices."""
+    """Parse `--<path>` and `--<word>` arguments, all required, `--params` (params.yaml) and named choices."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     for path in paths:
         parser.add_argument(f"--{path}", type=Path, required=True)
+    for word in words:
+        parser.add_argument(f"--{word}", required=True)
     for name, values in (choices or {}).items():
         parser.add_argument(f"--{name}", choices=values, required=True)
     return parser.parse_args(argv)
+
+
+def with_seed(params: Params, seed: int) -> Params:
+    """The parameters of a training, its seed in the place of the list of seeds."""
+    values = {key: value for key, value in dict(params).items() if key != "seeds"}
+    return Params.model_construct(**{**values, "seed": seed})
+
+
+def train_every_seed(
+    stage: str,
+    make: Callable[[Params], tuple[Job, dict[str, Any]]],
+    params: Params,
+    args: argparse.Namespace,
+) -> None:
+    """Train what `make` builds (a job and its notes) once for every seed, and write the outputs of the stage."""
+
+    def assignments() -> Iterator[Assignment]:
+        for seed in params.seeds:
+            job, notes = make(with_seed(params, seed))
+            yield Assignment(job, training_scratch(stage, notes), notes)
+
+    run_jobs(assignments(), args.out, args.curves, args.timings)
 
 
 def training_notes(params: Params, **inputs: FaceSet | Model) -> dict[str, Any]:

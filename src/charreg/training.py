@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +45,7 @@ class Job(ABC):
     """One training: its networks, its optimisers and one step. No loop, no files, no logging."""
 
     name: str  # of curves and timings
+    label: str = ""  # of its row in the report, where it differs from the usual one: a fallback has to be visible
     schedule: Schedule
     iterations: int
     averaged: tuple[str, ...] = ()  # networks whose moving average is measured and exported
@@ -315,34 +317,65 @@ def _keep_sheets(training: Training, scratch: Scratch) -> None:
     training.sheets.clear()
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """A job, where its resume states lie, and what its model.json says of its inputs."""
+
+    job: Job
+    scratch: Scratch
+    info: Mapping[str, Any]
+
+
 def run_job(
     job: Job, scratch: Scratch, info: Mapping[str, Any], out: Path, curves: Path, timings: Path
 ) -> Mapping[str, nn.Module]:
-    """Train a job and write its outputs: the model folder, the curves folder and the timings file.
+    """Train one job and write its outputs; see `run_jobs`."""
+    return run_jobs([Assignment(job, scratch, info)], out, curves, timings)
 
-    Returns the exported networks.
+
+def run_jobs(assignments: Iterable[Assignment], out: Path, curves: Path, timings: Path) -> Mapping[str, nn.Module]:
+    """Train the same job for one seed after the other, then write: the model folder, the curves folder, the timings.
+
+    The first seed's outputs are the folders themselves; those of a further seed k lie in their `seed-<k>`.
+    Returns the exported networks of the first.
     """
-    with scratch.hold() if distributed.rank() == 0 else contextlib.nullcontext():
-        distributed.wait_for_all()
-        training = train(job, scratch)
+    with contextlib.ExitStack() as locks:
+        finished: list[tuple[Assignment, Training]] = []
+        for one in assignments:
+            if distributed.rank() == 0:
+                locks.enter_context(one.scratch.hold())
+            distributed.wait_for_all()
+            finished.append((one, train(one.job, one.scratch)))
         if distributed.rank() == 0:
             try:
-                with output_folder(out) as folder:
-                    note = {"job": job.name, "seed": job.seed, "iterations": job.iterations, **info}
-                    save_model(folder, training.exported(), job.blueprints, note)
-                with output_folder(curves) as folder:
-                    write_table(folder / "curves.tsv", training.curves)
-                    write_table(folder / "health.tsv", training.signals)
-                    for sheet in scratch.folder.glob("sheet-*.png"):
-                        (folder / sheet.name).write_bytes(sheet.read_bytes())
-                write_json(timings, _timings(training))
+                _export(finished, out, curves, timings)
             except OSError as error:
                 raise CharregError(
                     f"{error.filename or out}: {error.strerror or error}; the training is kept, "
                     "mend this and the same command exports it"
                 ) from None
         distributed.wait_for_all()
-    return training.exported()
+    return finished[0][1].exported()
+
+
+def _export(finished: list[tuple[Assignment, Training]], out: Path, curves: Path, timings: Path) -> None:
+    with output_folder(out) as models, output_folder(curves) as tables:
+        for number, (one, training) in enumerate(finished):
+            job = one.job
+            note = {"job": job.name, "seed": job.seed, "iterations": job.iterations, **one.info}
+            note |= {"label": job.label} if job.label else {}
+            model, table = ((folder / f"seed-{job.seed}" if number else folder) for folder in (models, tables))
+            for folder in (model, table):
+                folder.mkdir(exist_ok=True)
+            save_model(model, training.exported(), job.blueprints, note)
+            write_table(table / "curves.tsv", training.curves)
+            write_table(table / "health.tsv", training.signals)
+            for sheet in one.scratch.folder.glob("sheet-*.png"):
+                (table / sheet.name).write_bytes(sheet.read_bytes())
+    first, *others = (_timings(training) for _, training in finished)
+    if others:
+        first["other_seeds"] = {str(other["seed"]): other for other in others}
+    write_json(timings, first)
 
 
 def write_table(path: Path, rows: list[dict[str, float]]) -> None:
@@ -363,6 +396,7 @@ def _timings(training: Training) -> dict[str, Any]:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "job": job.name,
+        "seed": job.seed,
         "seconds": round(training.seconds, 1),
         "iterations": job.iterations,
         "batch": job.schedule.batch,
