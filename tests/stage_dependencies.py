@@ -49,6 +49,26 @@ def closure(script: Path) -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in seen)
 
 
+def peer_jobs() -> list[Path]:
+    return sorted((SOURCE / "charreg/jobs").glob("train_*.py"))
+
+
+def code_of(name: str, script: str) -> list[str]:
+    """The code a stage depends on: what its script imports, and what it looks up by name.
+
+    A peer depends on its own job file, and on what any peer's job shares; whoever rebuilds a model, on every network.
+    """
+    files = set(closure(ROOT / script))
+    if name == "train_peer":
+        own = {path.relative_to(ROOT).as_posix() for path in peer_jobs()} - {"src/charreg/jobs/train_centreface.py"}
+        files |= {file for path in peer_jobs() for file in closure(path)} - own
+        files.add("src/charreg/jobs/train_${key}.py")
+    if name == "super_resolve":
+        networks = sorted((SOURCE / "charreg/networks").glob("*.py"))
+        files |= {path.relative_to(ROOT).as_posix() for path in networks}
+    return sorted(files)
+
+
 def script_of(stage: dict[str, Any]) -> str:
     """The path of the script a stage's command runs."""
     return next(word for word in stage["cmd"].split() if word.startswith("stages/"))
@@ -68,10 +88,10 @@ def main() -> None:
     yaml.width = 110
     path = ROOT / "dvc.yaml"
     content = yaml.load(path.read_text(encoding="utf-8"))
-    for stage in definitions(content).values():
+    for name, stage in definitions(content).items():
         deps = stage["deps"]
         data = [dependency for dependency in deps if not is_code(dependency)]
-        wanted = [*data, *closure(ROOT / script_of(stage))]
+        wanted = [*data, *code_of(name, script_of(stage))]
         if list(deps) != wanted:
             deps.clear()
             deps.extend(wanted)

@@ -21,7 +21,9 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.dvc
 
-JOINT = {"finetune_joint@cr", "super_resolve@cr", "evaluate@cr", "report"}
+VARIANTS = yaml.safe_load((ROOT / "params.yaml").read_text())["joint_variants"]
+STAGES = ("finetune_joint", "super_resolve", "evaluate")
+JOINT = {f"{stage}@{variant}" for stage in STAGES for variant in VARIANTS} | {"report"}
 
 
 class Project:
@@ -164,15 +166,18 @@ def test_a_wrong_value_and_a_misspelt_key_are_refused_by_name(project: Project, 
 
 
 def test_a_shorter_method_list_leaves_old_rows_out(project: Project) -> None:
-    stray = project.folder / "reports/metrics/vdsr.json"
+    stray = project.folder / "reports/metrics/stranger.json"
     shutil.copy(project.folder / "reports/metrics/cr.json", stray)
+    assert (project.folder / "reports/metrics/vdsr.json").is_file()
     project.run("dvc", "exp", "run", "-S", "methods=[bicubic,cr]")
     rows = (project.folder / "reports/tables/table1_distance.csv").read_text().strip().splitlines()
     assert len(rows) == 3
     assert [row.partition(",")[0] for row in rows[1:]] == ["Bicubic", "CR"]
     shown = project.run("dvc", "metrics", "show")
-    assert "cr_stage1" not in shown
-    assert "vdsr" not in shown
+    for left_out in ("cr_stage1", "vdsr", "stranger"):
+        assert left_out not in shown
+    text = (project.folder / "reports/report.md").read_text()
+    assert "VDSR" not in text
     stray.unlink()
     project.restore()
 
