@@ -11,6 +11,7 @@ from torch import nn
 
 from charreg.metrics.complexity import (
     PAPER,
+    SYSTEMS,
     build_networks,
     count_parameters,
     countings,
@@ -18,7 +19,7 @@ from charreg.metrics.complexity import (
     milliseconds,
 )
 from charreg.networks.blocks import add_spectral_norm
-from charreg.report.tables import COUNTINGS
+from charreg.report.costs import COUNTINGS
 
 TINY: dict[str, Any] = {
     "super_resolver": {"width": 4, "blocks": (1, 1, 1), "norm": "none", "output": "residual"},
@@ -26,6 +27,14 @@ TINY: dict[str, Any] = {
     "discriminator": {"width": 4, "pooling": "early", "spectral_norm": True},
     "feature_discriminator": {"widths": (8, 4), "spectral_norm": True, "input": "l2"},
     "embedding": 16,
+    "lrgan": {
+        "width": 4,
+        "blocks": (1, 1, 1),
+        "norm": "none",
+        "output": "residual",
+        "d_width": 4,
+        "d_pooling": "early",
+    },
 }
 
 
@@ -38,6 +47,12 @@ def test_countings_at_the_papers_width() -> None:
         "plus_inverse_discriminator": 3_095_144,
         "plus_image_discriminator": 3_504_425,
     }
+
+
+def test_systems_at_the_papers_width() -> None:
+    """The published 4.0 M and 21 M."""
+    counts = {name: count_parameters(*build(PAPER[name]).trained) for name, build in SYSTEMS.items()}
+    assert counts == {"lrgan": 4_008_392, "cyclegan": 21_204_872}
 
 
 def test_spectral_norm_adds_no_parameters() -> None:
@@ -57,6 +72,10 @@ def test_measured_complexity() -> None:
     found = measure_complexity(TINY, batch=2, repeats=2, device=torch.device("cpu"))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found["run"]["parameters"]) == list(COUNTINGS)
+    assert list(found["systems"]) == ["cr", "lrgan"], "CycleGAN is not declared"
+    assert found["systems"]["lrgan"]["paper"]["parameters"] == 4_008_392
+    assert found["systems"]["cr"]["run"]["parameters"] == found["run"]["parameters"]["stage_2_system"]
+    assert all(found["systems"]["lrgan"]["run"][f"ms_{name}"] > 0 for name in ("single", "batch"))
     assert found["machine"]["cpu"]
     assert found["machine"]["cores"] >= 1
     assert found["machine"]["threads"] == torch.get_num_threads()

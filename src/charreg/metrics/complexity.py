@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from charreg.machine import machine, versions
+from charreg.networks.cyclegan import PatchDiscriminator, TranslatingSuperResolver, Translator
 from charreg.networks.discriminators import Discriminator, FeatureDiscriminator
+from charreg.networks.lrgan import HighToLow
 from charreg.networks.regulariser import Regulariser
 from charreg.networks.super_resolver import SuperResolver
 
@@ -25,6 +27,8 @@ PAPER: dict[str, Any] = {
     "discriminator": {"width": 64, "pooling": "late", "spectral_norm": True},
     "feature_discriminator": {"widths": (256, 256, 128, 64), "spectral_norm": True, "input": "l2"},
     "embedding": 512,
+    "lrgan": {"width": 64, "blocks": (12, 3, 2), "norm": "bn", "output": "tanh", "d_width": 64, "d_pooling": "late"},
+    "cyclegan": {"width": 64, "blocks": 6, "d_width": 64, "n_layers": 3},
 }
 
 
@@ -55,6 +59,33 @@ def build_networks(settings: dict[str, Any]) -> Networks:
             embedding=settings["embedding"], **settings["feature_discriminator"]
         ),
     )
+
+
+@dataclass(frozen=True)
+class System:
+    """A compared system: the network that runs at test time, and all that its training holds."""
+
+    super_resolver: nn.Module
+    trained: tuple[nn.Module, ...]
+
+
+def build_lrgan(settings: dict[str, Any]) -> System:
+    """LH, HL and a discriminator for each: 4,008,392 parameters at width 64, the published 4.0 M."""
+    layout = {name: settings[name] for name in ("width", "norm", "output")}
+    judge = {"width": settings["d_width"], "pooling": settings["d_pooling"]}
+    lh = SuperResolver(**layout, blocks=settings["blocks"], activation="relu")
+    return System(lh, (lh, HighToLow(**layout), Discriminator(size=16, **judge), Discriminator(size=64, **judge)))
+
+
+def build_cyclegan(settings: dict[str, Any]) -> System:
+    """Two translators and a discriminator for each: 21,204,872 parameters at width 64, the published 21 M."""
+    width, blocks = settings["width"], settings["blocks"]
+    there, back = TranslatingSuperResolver(width, blocks), Translator(width, blocks)
+    judges = [PatchDiscriminator(settings["d_width"], settings["n_layers"]) for _ in range(2)]
+    return System(there, (there, back, *judges))
+
+
+SYSTEMS = {"lrgan": build_lrgan, "cyclegan": build_cyclegan}
 
 
 def count_parameters(*networks: nn.Module) -> int:
@@ -96,24 +127,34 @@ def inference_times(networks: Networks, batch: int, repeats: int, device: torch.
     """Milliseconds of 16x16 -> 64x64, for one image and for a batch, with and without the regulariser."""
     super_resolver = networks.super_resolver.to(device).eval()
     regulariser = networks.regulariser.to(device).eval()
-    found = {}
+    return {
+        f"{path}_{name}": value
+        for path, run in (
+            ("genuine", lambda faces: super_resolver(regulariser(faces))),
+            ("artificial", super_resolver),
+        )
+        for name, value in single_and_batch(run, batch, repeats, device).items()
+    }
+
+
+def single_and_batch(
+    run: Callable[[Tensor], object], batch: int, repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Milliseconds of `run` on one 16x16 face, `single`, and on `batch` of them."""
     with torch.inference_mode():
-        for name, count in (("single", 1), ("batch", batch)):
-            faces = torch.rand(count, 3, 16, 16, device=device) * 2 - 1
-
-            def genuine(faces: torch.Tensor = faces) -> object:
-                return super_resolver(regulariser(faces))
-
-            def artificial(faces: torch.Tensor = faces) -> object:
-                return super_resolver(faces)
-
-            found[f"genuine_{name}"] = milliseconds(genuine, repeats, device)
-            found[f"artificial_{name}"] = milliseconds(artificial, repeats, device)
-    return {name: round(value, 3) for name, value in found.items()}
+        faces = {name: torch.rand(count, 3, 16, 16, device=device) for name, count in (("single", 1), ("batch", batch))}
+        return {
+            name: round(milliseconds(lambda x=x: run(x), repeats, device), 3)  # type: ignore[misc]
+            for name, x in faces.items()
+        }
 
 
 def measure_complexity(settings: dict[str, Any], *, batch: int, repeats: int, device: torch.device) -> dict[str, Any]:
-    """Countings and times at the run's widths and at the paper's, as `reports/complexity.json` has them."""
+    """Countings and times at the run's widths and at the paper's, as `reports/complexity.json` has them.
+
+    settings: shaped like PAPER; the peers of SYSTEMS only where the run declares them.
+    """
+    systems: dict[str, dict[str, Any]] = {name: {} for name in ("cr", *SYSTEMS)}
     report: dict[str, Any] = {
         "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
         "machine": machine(),
@@ -128,4 +169,16 @@ def measure_complexity(settings: dict[str, Any], *, batch: int, repeats: int, de
             "parameters": countings(networks),
             "milliseconds": inference_times(networks, batch, repeats, device),
         }
-    return report
+        counted, times = report[name]["parameters"]["stage_2_system"], report[name]["milliseconds"]
+        systems["cr"][name] = {
+            "parameters": counted,
+            "ms_single": times["genuine_single"],
+            "ms_batch": times["genuine_batch"],
+        }
+        for peer, build in SYSTEMS.items():
+            if peer in chosen:
+                system = build(chosen[peer])
+                times = single_and_batch(system.super_resolver.to(device).eval(), batch, repeats, device)
+                counts = {"parameters": count_parameters(*system.trained)}
+                systems[peer][name] = counts | {f"ms_{key}": value for key, value in times.items()}
+    return {**report, "systems": {name: system for name, system in systems.items() if "run" in system}}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from charreg.faces import open_faces
 from charreg.params import Params, Source
 from charreg.report.figures import Folders
+from charreg.report.layout import Cell, Column, Table
 from charreg.report.published import PAPER_SETS
 from charreg.report.results import Measure, Results, measure
-from charreg.report.tables import Cell, Column, Table
 
 
 @dataclass(frozen=True)

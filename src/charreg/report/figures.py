@@ -1,4 +1,4 @@
-"""The paper's figures and the training curves, as small lossless PNG files.
+"""The paper's figures made of faces and the training curves, as small lossless PNG files.
 
 Every figure shows the same faces: a list drawn once per set from the seed.
 """
@@ -6,10 +6,10 @@ Every figure shows the same faces: a list drawn once per set from the seed.
 import csv
 import io
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -22,12 +22,13 @@ from PIL import Image, ImageDraw, ImageFont
 from charreg.errors import CharregError
 from charreg.faces import Pixels, open_faces
 from charreg.files import write_bytes
-from charreg.report.published import ROLES, row_of
+from charreg.report.published import FIGURE_4, PEERS, ROLES
 
 SIDE = 64  # px of a face in a picture
 GAP = 2
 GROUP_GAP = 14
-LARGEST = 300_000  # bytes of a picture; larger ones are written without enlargement
+LARGEST = 700_000  # bytes of a picture; larger ones are written without enlargement, then with fewer faces
+SMALLEST_FONT = 11  # px
 WHITE, INK = (255, 255, 255), (40, 40, 40)
 
 Strip = tuple[str, list[Pixels]]  # a label and its faces, uint8 [s, s, 3]
@@ -50,16 +51,32 @@ def read_faces(folder: Path, which: Sequence[int], lr: bool = False) -> list[Pix
     return [np.asarray(images[face]) for face in which]
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _font(size: int) -> Font:
+    return ImageFont.load_default(max(SMALLEST_FONT, size))
+
+
+def _wrapped(text: str, font: Font, width: float) -> str:
+    """A label in as many lines as it needs to be at most `width` px wide; single words are not broken."""
+    lines = [""]
+    for word in re.findall(r"[^\s-]+-?", text):
+        joint = "" if not lines[-1] or lines[-1].endswith("-") else " "
+        if lines[-1] and font.getlength(lines[-1] + joint + word) > width:
+            lines.append(word)
+        else:
+            lines[-1] += joint + word
+    return "\n".join(lines)
 
 
 def strip_picture(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
     """Rows of faces with their labels at the left, in titled blocks; faces are enlarged by whole pixels."""
     side, gap = SIDE * factor, GAP * factor
     font, title_font = _font(7 * factor), _font(8 * factor)
-    labels = [label for _, strips in blocks for label, _ in strips]
-    margin = int(max(font.getlength(label) for label in labels)) + 5 * factor if any(labels) else 0
+    labels = {label: _wrapped(label, font, 1.2 * side) for _, strips in blocks for label, _ in strips}
+    lines = [line for label in labels.values() for line in label.split("\n")]
+    margin = int(max(font.getlength(line) for line in lines)) + 5 * factor if any(lines) else 0
     columns = max((len(faces) for _, strips in blocks for _, faces in strips), default=0)
     title_height = 13 * factor
     height = sum(len(strips) * (side + gap) + (title_height if title else 0) for title, strips in blocks)
@@ -72,7 +89,8 @@ def strip_picture(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
             draw.text((0, top + title_height // 2), title, INK, title_font, anchor="lm")
             top += title_height
         for label, faces in strips:
-            draw.text((margin - 4 * factor, top + side // 2), label, INK, font, anchor="rm")
+            middle = (margin - 4 * factor, top + side // 2)
+            draw.multiline_text(middle, labels[label], INK, font, anchor="rm", align="right")
             for at, face in enumerate(faces):
                 tile = Image.fromarray(face).resize((side, side), Image.Resampling.NEAREST)
                 picture.paste(tile, (margin + at * (side + gap), top))
@@ -93,14 +111,48 @@ def side_by_side(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
     return sheet
 
 
-def _save(path: Path, draw: Callable[[int], Image.Image]) -> None:
-    """Write what `draw` makes at twice the size, or at once when that file is too large."""
+def column_picture(title: str, strips: Sequence[Strip], factor: int = 2) -> Image.Image:
+    """A titled block whose strips are columns under their labels: a row shows one face through everything."""
+    side, gap = SIDE * factor, GAP * factor
+    font, title_font = _font(7 * factor), _font(8 * factor)
+    labels = [_wrapped(label, font, side) for label, _ in strips]
+    line = int(font.getbbox("Ag")[3]) + 4
+    head = line * max(label.count("\n") + 1 for label in labels) + gap
+    title_height = 13 * factor
+    rows = max(len(faces) for _, faces in strips)
+    height = title_height + head + rows * (side + gap) - gap
+    picture = Image.new("RGB", (len(strips) * (side + gap) - gap, max(1, height)), WHITE)
+    draw = ImageDraw.Draw(picture)
+    draw.text((0, title_height // 2), title, INK, title_font, anchor="lm")
+    for column, (label, (_, faces)) in enumerate(zip(labels, strips, strict=True)):
+        left, top = column * (side + gap), title_height + head
+        draw.multiline_text((left + side // 2, top - gap), label, INK, font, anchor="md", align="center")
+        for row, face in enumerate(faces):
+            tile = Image.fromarray(face).resize((side, side), Image.Resampling.NEAREST)
+            picture.paste(tile, (left, top + row * (side + gap)))
+    return picture
+
+
+def _save(path: Path, draw: Callable[[int, int], Image.Image], faces: int) -> None:
+    """Write `draw(factor, faces)`: at twice the size, or at once when that is too large, or with fewer faces."""
     for factor in (2, 1):
-        out = io.BytesIO()
-        draw(factor).save(out, "PNG", optimize=True)
-        if out.tell() <= LARGEST:
+        content = _png(draw(factor, faces))
+        if len(content) <= LARGEST:
             break
-    write_bytes(path, out.getvalue())
+    while len(content) > LARGEST and faces > 1:
+        faces = min(faces - 1, max(1, faces * LARGEST // len(content)))
+        content = _png(draw(1, faces))
+    write_bytes(path, content)
+
+
+def _png(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _first(strips: Sequence[Strip], count: int) -> list[Strip]:
+    return [(label, faces[:count]) for label, faces in strips]
 
 
 @dataclass(frozen=True)
@@ -115,55 +167,99 @@ class Folders:
 def draw_faces(
     out: Path,
     folders: Folders,
-    methods: Sequence[str],
+    methods: Mapping[str, str],
     faces: int,
     seed: int,
     simulated: Mapping[str, bool],
 ) -> dict[str, str]:
     """Draw every figure made of faces into `out`; returns what was drawn: file name -> caption.
 
-    methods: the declared ones, in the order of the report; faces: how many per set.
+    methods: the declared ones with their labels, in the order of the report; faces: how many per set.
     """
     which = {role: chosen_faces(len(open_faces(folders.lr / role)), faces, seed, role) for role in ROLES}
     genuine = {role: read_faces(folders.lr / role, which[role]) for role in ROLES}
+    resolved = {
+        role: {method: read_faces(folders.sr / method / role, which[role]) for method in methods} for role in ROLES
+    }
     word = {role: "simulated camera" if simulated[role] else "genuine" for role in ROLES}
     captions = {}
 
     name = "figure3_genuine.png"
-    _save(out / name, partial(strip_picture, [("", [(role, genuine[role]) for role in ROLES])]))
+    rows: list[Strip] = [(role, genuine[role]) for role in ROLES]
+    _save(out / name, lambda factor, count: strip_picture([("", _first(rows, count))], factor), faces)
     captions[name] = "Figure 3. Random low-resolution faces: " + "; ".join(
         f"{role} ({word[role]}; paper: {paper})" for role, paper in ROLES.items()
     )
 
-    resolved = {
-        role: [(row_of(method).label, read_faces(folders.sr / method / role, which[role])) for method in methods]
-        for role in ROLES
-    }
     for role in ROLES:
-        name = f"methods_{role}.png"
-        _save(out / name, partial(strip_picture, [("", [("LR", genuine[role]), *resolved[role]])]))
-        captions[name] = f"The same low-resolution faces through every method, {role} ({word[role]})"
+        strips: list[Strip] = [("LR", genuine[role])]
+        strips += [(label, resolved[role][method]) for method, label in methods.items()]
+        _save_strips(out / f"methods_{role}.png", strips, faces)
+        captions[f"methods_{role}.png"] = f"The same low-resolution faces through every method, {role} ({word[role]})"
+        columns = [(methods[method], resolved[role][method]) for method in FIGURE_4 if method in methods]
+        if set(PEERS) & set(FIGURE_4) & set(methods):
+            name = f"figure4_{role}.png"
+            _save_columns(out / name, f"{role} ({word[role]})", [("LR", genuine[role]), *columns], faces)
+            captions[name] = f"Figure 4. Qualitative comparison, {role}: {word[role]} (paper: {ROLES[role]})"
 
     if "cr" in methods:
         name = "figure5_triplets.png"
-        blocks: list[Block] = []
-        for role in ROLES:
-            regulated = read_faces(folders.sr / "cr" / f"{role}_regulated", which[role])
-            sr = dict(resolved[role])[row_of("cr").label]
-            triplets = [list(triplet) for triplet in zip(genuine[role], regulated, sr, strict=True)]
-            title = f"{role}: LR, regulated, SR"
-            blocks += [(title, [("", one) for one in triplets[::2]]), (" ", [("", one) for one in triplets[1::2]])]
-        _save(out / name, partial(side_by_side, blocks))
+        triplets = {
+            role: list(
+                zip(
+                    genuine[role],
+                    read_faces(folders.sr / "cr" / f"{role}_regulated", which[role]),
+                    resolved[role]["cr"],
+                    strict=True,
+                )
+            )
+            for role in ROLES
+        }
+        _save(out / name, lambda factor, count: _triplet_picture(triplets, factor, count), faces)
         captions[name] = "Figure 5. Low-resolution, regulated and super-resolved faces of CR, two triplets a row"
+
+    if {"wo_ul", "cr"} <= set(methods):
+        name = "figure6_unsupervised.png"
+        blocks: list[Block] = [
+            (
+                f"{role} ({word[role]})",
+                [("LR", genuine[role]), ("without", resolved[role]["wo_ul"]), ("with", resolved[role]["cr"])],
+            )
+            for role in ROLES
+        ]
+        _save(
+            out / name,
+            lambda factor, count: strip_picture([(title, _first(strips, count)) for title, strips in blocks], factor),
+            faces,
+        )
+        captions[name] = "Figure 6. The same faces without and with the unsupervised SR loss (eq. 7) in the training"
 
     test = folders.hr / "test"
     chosen = chosen_faces(len(open_faces(test)), faces, seed, "hr_test")
     strips = [("LR", read_faces(test, chosen, lr=True))]
-    strips += [(row_of(method).label, read_faces(folders.sr / method / "hr_test", chosen)) for method in methods]
+    strips += [(label, read_faces(folders.sr / method / "hr_test", chosen)) for method, label in methods.items()]
     strips.append(("HR", read_faces(test, chosen)))
-    _save(out / "methods_hr_test.png", partial(strip_picture, [("", strips)]))
+    _save_strips(out / "methods_hr_test.png", strips, faces)
     captions["methods_hr_test.png"] = "Artificial low-resolution faces through every method, and the truth"
     return captions
+
+
+def _save_strips(path: Path, strips: Sequence[Strip], faces: int) -> None:
+    _save(path, lambda factor, count: strip_picture([("", _first(strips, count))], factor), faces)
+
+
+def _save_columns(path: Path, title: str, strips: Sequence[Strip], faces: int) -> None:
+    _save(path, lambda factor, count: column_picture(title, _first(strips, count), factor), faces)
+
+
+def _triplet_picture(triplets: Mapping[str, Sequence[tuple[Pixels, ...]]], factor: int, count: int) -> Image.Image:
+    """Low-resolution, regulated, super-resolved: two triplets a row, the test sets side by side."""
+    blocks: list[Block] = []
+    for role, found in triplets.items():
+        rows = [list(triplet) for triplet in found[:count]]
+        title = f"{role}: LR, regulated, SR"
+        blocks += [(title, [("", one) for one in rows[::2]]), (" ", [("", one) for one in rows[1::2]])]
+    return side_by_side(blocks, factor)
 
 
 # --- curves ----------------------------------------------------------------------------------------------
@@ -192,28 +288,31 @@ def read_series(path: Path) -> Series:
     return series
 
 
-UNITS = ("losses", "accuracy, share", "PSNR, dB", "distances", "discriminator outputs")
+UNITS = ("losses", "accuracy, share", "PSNR, dB", "distances", "discriminator outputs", "other signals")
 LOGARITHMIC = ("losses", "distances")
 
 
 def _panels(losses: Series, health: Series) -> dict[str, Series]:
     """Series that share a unit share a panel."""
     panels: dict[str, Series] = {unit: {} for unit in UNITS}
-    for name, one in {**losses, **health}.items():
+    signals = {f"{name} (signal)" if name in losses else name: one for name, one in health.items()}
+    for name, one in {**losses, **signals}.items():
         if "accuracy" in name:
             unit = "accuracy, share"
         elif name.startswith("psnr"):
             unit = "PSNR, dB"
         elif name.endswith(("distance", "length")):
             unit = "distances"
+        elif name in losses or name.startswith(("mse", "l_")):
+            unit = "losses"
         else:
-            unit = "losses" if name in losses or name.startswith("mse") else "discriminator outputs"
+            unit = "discriminator outputs" if name.endswith(("_real", "_fake")) else "other signals"
         panels[unit][name] = one
     return panels
 
 
-def draw_curves(out: Path, training: Path, jobs: Sequence[str]) -> dict[str, str]:
-    """One picture of all losses and health signals, a row of panels per job; returns file name -> caption."""
+def draw_curves(out: Path, training: Path, jobs: Sequence[str], name: str, caption: str) -> dict[str, str]:
+    """One picture of all losses and health signals, a row of panels per job; returns its file name -> caption."""
     found = {
         job: _panels(read_series(training / job / "curves.tsv"), read_series(training / job / "health.tsv"))
         for job in jobs
@@ -237,8 +336,8 @@ def draw_curves(out: Path, training: Path, jobs: Sequence[str]) -> dict[str, str
     picture = Image.open(out_bytes).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
     small = io.BytesIO()
     picture.save(small, "PNG", optimize=True)
-    write_bytes(out / "training.png", small.getvalue())
-    return {"training.png": "Losses and health signals of every training against the step"}
+    write_bytes(out / name, small.getvalue())
+    return {name: caption}
 
 
 def _draw_panel(axes: Axes, panel: Series, unit: str) -> None:

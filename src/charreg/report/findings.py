@@ -27,6 +27,7 @@ class Claim:
     by: str  # the measure
     small: Measure
     large: Measure
+    than: str = ""  # what the text compares with; claims that differ in this alone are gathered
 
 
 def verdict(claim: Claim) -> Verdict:
@@ -41,6 +42,17 @@ def verdict(claim: Claim) -> Verdict:
     return "overlap"
 
 
+def extreme(measures: Sequence[Measure], largest: bool) -> Measure:
+    """A group as one measure: its largest (or smallest) value and bounds, so that it speaks for every member.
+
+    The largest of one group lies below the smallest of another just when every pair does.
+    """
+    of = max if largest else min
+    if any(one.value is None or one.interval is None for one in measures):
+        return Measure(None, reason="not measured for the whole group")
+    return Measure(*(of(getattr(one, name) for one in measures) for name in ("value", "lo", "hi")))
+
+
 def paragraph(claims: Sequence[Claim]) -> str:
     """One paragraph: the claims gathered under their verdicts, each with the places where it holds."""
     if not claims:
@@ -51,9 +63,28 @@ def paragraph(claims: Sequence[Claim]) -> str:
     parts = []
     for kind, words in WORDS.items():
         if kind in gathered:
-            found = "; ".join(f"{text} ({_places(same)})" for text, same in gathered[kind].items())
+            found = "; ".join(f"{text}{_others(same)}" for text, same in gathered[kind].items())
             parts.append(f"*{words}:* {found}.")
     return "**Against the paper.** " + " ".join(parts)
+
+
+def listed(words: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
+
+
+def _others(claims: Sequence[Claim]) -> str:
+    """What one text is compared with and where: ` than a and b (web by kd), than c (cctv by kd)`."""
+    compared: dict[str, list[Claim]] = {}
+    for claim in claims:
+        compared.setdefault(claim.than, []).append(claim)
+    places: dict[str, list[str]] = {}
+    for than, same in compared.items():
+        places.setdefault(_places(same), []).append(than)
+    return ",".join(
+        (f" than {listed(others)}" if any(others) else "") + (f" ({where})" if where else "")
+        for where, others in places.items()
+    )
 
 
 def _places(claims: Sequence[Claim]) -> str:
@@ -63,5 +94,5 @@ def _places(claims: Sequence[Claim]) -> str:
         measures.setdefault(claim.where, []).append(claim.by)
     sets: dict[str, list[str]] = {}
     for where, names in measures.items():
-        sets.setdefault(" and ".join(names), []).append(where)
-    return "; ".join(f"{' and '.join(wheres)} by {names}" for names, wheres in sets.items())
+        sets.setdefault(listed(names), []).append(where)
+    return "; ".join((listed(wheres) + (f" by {names}" if names else "")).strip() for names, wheres in sets.items())

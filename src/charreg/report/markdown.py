@@ -6,13 +6,14 @@ from pathlib import Path
 
 from charreg.files import output_folder, write_bytes
 from charreg.params import Params
-from charreg.report import tables
+from charreg.report import costs, tables
 from charreg.report.data import Role, data_lines, detection_table, read_roles, rejection_table, size_table
+from charreg.report.diagrams import draw_diagrams
 from charreg.report.figures import Folders, draw_curves, draw_faces
-from charreg.report.published import ROWS, row_of
+from charreg.report.layout import Column, Table, to_csv, to_markdown
+from charreg.report.published import in_order
 from charreg.report.results import Results, measure, read_results
 from charreg.report.settings import departures, stabilisers
-from charreg.report.tables import Column, Table
 
 FIRST_JOBS = ("centreface", "sr_module", "inverse_cr", "characteristic")
 
@@ -34,8 +35,10 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
 
     Raises CharregError naming what is missing: the metrics of a declared method, a face set, a measurement.
     """
-    methods = [row.method for row in ROWS if row.method in {row_of(method).method for method in params.methods}]
-    jobs = (*FIRST_JOBS, *params.joint_variants)
+    methods = in_order(params.methods)
+    peers = [method for method in methods if method in params.peers.names()]
+    own = [*FIRST_JOBS, *(method for method in methods if method in params.joint_variants)]
+    jobs = [*FIRST_JOBS, *peers, *own[len(FIRST_JOBS) :]]
     results = read_results(
         metrics=inputs.metrics,
         timings=inputs.timings,
@@ -45,21 +48,16 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
         features=params.evaluate.features,
     )
     roles = read_roles(params, inputs.faces)
-    found = {
-        name: make(results)
-        for name, make in (
-            ("1", tables.distance_table),
-            ("2", tables.recognition_table),
-            ("3", tables.fidelity_table),
-            ("5", tables.lr_space_table),
-            ("6", tables.ablation_table),
-            ("parameters", tables.parameter_table),
-            ("inference", tables.inference_table),
-        )
-        if name != "6" or {"cr_stage1", "cr"} & set(methods)
-    }
-    found |= {
-        "training": tables.training_table(results, jobs),
+    made: dict[str, Table | None] = {
+        "1": tables.distance_table(results),
+        "2": tables.recognition_table(results),
+        "3": tables.fidelity_table(results),
+        "5": tables.lr_space_table(results),
+        **{number: tables.ablation_table(results, number) for number in tables.ABLATIONS},
+        "systems": costs.systems_table(results),
+        "parameters": costs.parameter_table(results),
+        "inference": costs.inference_table(results),
+        "training": costs.training_table(results, jobs, params),
         "settings": departures(params, inputs.paper),
         "detection": detection_table(results),
         "sizes": size_table(roles),
@@ -67,14 +65,19 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
         "geometry": geometry_table(results, params.geometry.max_shift),
         "recogniser": gate_table(results),
     }
+    found = {name: table for name, table in made.items() if table is not None and table.rows}
     with output_folder(out / "tables") as folder:
         for table in found.values():
-            write_bytes(folder / f"{table.name}.md", tables.to_markdown(table).encode())
-            write_bytes(folder / f"{table.name}.csv", tables.to_csv(table).encode())
+            write_bytes(folder / f"{table.name}.md", to_markdown(table).encode())
+            write_bytes(folder / f"{table.name}.csv", to_csv(table).encode())
     with output_folder(out / "pictures") as folder:
         simulated = {str(role): source.simulated for role, source in params.lr_roles.items()}
-        captions = draw_faces(folder, inputs.faces, methods, params.report.faces, params.seed, simulated)
-        captions |= draw_curves(folder, inputs.training, jobs)
+        labels = {row.method: row.label for row in results.rows}
+        captions = draw_diagrams(folder)
+        captions |= draw_faces(folder, inputs.faces, labels, params.report.faces, params.seed, simulated)
+        for name, words, drawn in (("training", "of CR's trainings", own), ("training_peers", "of its peers", peers)):
+            caption = f"Losses and health signals {words} against the step{_which_seed(params)}"
+            captions |= draw_curves(folder, inputs.training, drawn, f"{name}.png", caption)
     captions = {f"pictures/{name}": caption for name, caption in captions.items()}
     if (out / "figures" / "geometry.png").is_file():
         captions["figures/geometry.png"] = (
@@ -83,6 +86,10 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
         )
     text = assemble(params, results, roles, found, captions)
     write_bytes(out / "report.md", text.encode())
+
+
+def _which_seed(params: Params) -> str:
+    return f" (seed {params.seeds[0]})" if len(params.seeds) > 1 else ""
 
 
 def geometry_table(results: Results, max_shift: float) -> Table:
@@ -147,7 +154,12 @@ def opening(params: Params, results: Results) -> str:
         else ". They are not FID: compare rows, never with the paper's columns."
     )
     stages = ", ".join(f"{job} {timing['iterations']:,}" for job, timing in results.timings.items())
-    seed = f"> **Seed:** {params.seed}, one run. **Iterations:** {stages or 'unknown, nothing was trained here'}."
+    seeds = ", ".join(str(seed) for seed in params.seeds)
+    runs = "one run" if len(params.seeds) == 1 else f"{len(params.seeds)} runs: tables print mean ± standard deviation"
+    seed = (
+        f"> **Seed:** {params.seed} of data and measurements; of the trainings {seeds} ({runs})."
+        f" **Iterations:** {stages or 'unknown, nothing was trained here'}."
+    )
     return f"{distances}\n>\n{seed}"
 
 
@@ -167,33 +179,44 @@ def assemble(
     """The text of report.md; captions: of the pictures that were drawn, by their path from report.md."""
 
     def table(name: str) -> str:
-        return tables.to_markdown(found[name])
+        return to_markdown(found[name]) if name in found else ""
 
     def picture(name: str) -> str:
         caption = captions.get(name, "")
         return f"![{caption.partition(':')[0]}]({name})\n\n*{caption}*\n" if caption else ""
 
-    rows = [f"- **{row_of(method).label}** (`{method}`): {row_of(method).meaning}" for method in results.methods]
+    rows = [
+        f"- **{row.label}** (`{row.method}`): {row.meaning}" + (f"; learned from {row.learned}" if row.learned else "")
+        for row in results.rows
+    ]
     on = stabilisers(params)
     parts = [
         f"# {params.report.title}",
         f"{data_lines(roles)}\n>\n{opening(params, results)}",
-        picture("pictures/figure3_genuine.png"),
+        "## Methods",
+        picture("pictures/figure1_designs.svg"),
+        picture("pictures/figure2_overview.svg"),
+        "\n".join(rows),
         "## Results",
+        picture("pictures/figure3_genuine.png"),
         HOW_TO_READ,
         HOW_TO_JUDGE,
-        "\n".join(rows),
         table("1"),
+        picture("pictures/figure4_web.png"),
+        picture("pictures/figure4_cctv.png"),
         picture("pictures/methods_web.png"),
         picture("pictures/methods_cctv.png"),
         table("2"),
         table("3"),
         picture("pictures/methods_hr_test.png"),
+        table("4"),
         table("5"),
         picture("pictures/figure5_triplets.png"),
-        table("6") if "6" in found else "",
-        "## Cost",
-        *(table(name) for name in ("parameters", "inference", "training")),
+        table("6"),
+        table("7"),
+        picture("pictures/figure6_unsupervised.png"),
+        "## Complexity",
+        *(table(name) for name in ("systems", "parameters", "inference", "training")),
         "## Data",
         *(table(name) for name in ("detection", "sizes", "rejections", "geometry")),
         picture("figures/geometry.png"),
@@ -202,5 +225,6 @@ def assemble(
         table("settings"),
         table("recogniser"),
         picture("pictures/training.png"),
+        picture("pictures/training_peers.png"),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"

@@ -1,12 +1,14 @@
 """What the stages measured, read from their JSON files and never from a glob: only declared methods count."""
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from charreg.errors import CharregError
+from charreg.report.published import Row, row_of
 
 Numbers = dict[str, Any]
 
@@ -20,6 +22,7 @@ class Measure:
     hi: float | None = None
     reason: str = ""
     warning: str = ""
+    spread: float | None = None  # standard deviation over the seeds of the trainings, where there are several
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -63,6 +66,54 @@ class Results:
         numbers = self.genuine if method == "genuine" else self.metrics[method]
         return measure(numbers.get(test_set, {}), name, numbers.get("absent", {}), f"{method}.json, {test_set}")
 
+    def row(self, method: str) -> Row:
+        """The row of a declared method, under the label of its metrics file if that holds one."""
+        row = row_of(method)
+        return replace(row, label=str(self.metrics[method].get("label") or row.label))
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of all declared methods, in the order of every table."""
+        return [self.row(method) for method in self.methods]
+
+    @property
+    def seeds(self) -> int:
+        """How many trainings a number is the mean of."""
+        return max((int(numbers.get("seeds", 1)) for numbers in self.metrics.values()), default=1)
+
+    def over_jobs(self, jobs: Sequence[str], name: str) -> Measure:
+        """The sum of `name` over the timings of some jobs; over several training seeds the mean of the sums."""
+        columns = []
+        for job in jobs:
+            first = self.timings.get(job)
+            if first is None:
+                return Measure(None, reason=f"timings of {job}: the training has not run here")
+            found = [measure(one, name, {}, f"the timings of {job}") for one in (first, *other_seeds(first))]
+            absent = [one for one in found if one.value is None]
+            if absent:
+                return absent[0]
+            columns.append([one.value or 0.0 for one in found])
+        seeds = min(len(column) for column in columns)  # the recogniser is trained once
+        sums = [sum(values) for values in zip(*(column[:seeds] for column in columns), strict=True)]
+        return Measure(statistics.fmean(sums), spread=statistics.stdev(sums) if len(set(sums)) > 1 else None)
+
+    def system(self, method: str, width: str, name: str) -> Measure:
+        """`parameters`, `ms_single` or `ms_batch` of a system; width: `run` or `paper`."""
+        found = self.complexity.get("systems", {}).get(method, {}).get(width, {})
+        if not found and method == "cr":  # a file without `systems` still tells of CR
+            own = self.complexity[width]
+            found = {
+                "parameters": own["parameters"]["stage_2_system"],
+                "ms_single": own["milliseconds"]["genuine_single"],
+                "ms_batch": own["milliseconds"]["genuine_batch"],
+            }
+        return measure(found, name, {}, f"complexity.json, systems, {method}, {width}")
+
+
+def other_seeds(timing: Numbers) -> list[Numbers]:
+    """The timings of the further seeds of a job."""
+    return list(timing.get("other_seeds", {}).values())
+
 
 def measure(numbers: Mapping[str, Any], name: str, absent: Mapping[str, Any], where: str) -> Measure:
     """`name` of a JSON mapping with `<name>_lo`, `<name>_hi` and its warning, or why it is absent."""
@@ -75,6 +126,7 @@ def measure(numbers: Mapping[str, Any], name: str, absent: Mapping[str, Any], wh
         _number(numbers.get(f"{name}_lo")),
         _number(numbers.get(f"{name}_hi")),
         warning=str(numbers.get("warnings", {}).get(name, "")),
+        spread=_number(numbers.get(f"{name}_seeds")),
     )
 
 

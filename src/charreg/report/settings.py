@@ -1,20 +1,23 @@
 """What a run does that the paper does not: stabilisers, and every key that differs from profiles/paper.yaml."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from charreg.params import Params
 from charreg.profiles import read_profile
-from charreg.report.tables import Column, Table
+from charreg.report.layout import Column, Table
+from charreg.report.published import in_order
 
 BOOKKEEPING = ("log_every", "health_every", "sheet_every", "checkpoint_every", "lr_distance_faces")  # change no model
 ADVERSARIAL = ("pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
+OF_EVERY_JOB = ("ema", "clip_norm", "lr_decay")  # a peer's other switches belong to its method
 
 
 def stabilisers(params: Params) -> list[str]:
     """Options beyond the paper that are on (methods, section 9), a phrase each."""
     jobs = {name: getattr(params, name) for name in ("pretrain_sr", *ADVERSARIAL)}
+    peers = {name: params.peers[name] for name in _declared_peers(params)}
     found = []
     if params.discriminator.spectral_norm:
         found.append("spectral norm on image discriminators")
@@ -39,26 +42,31 @@ def stabilisers(params: Params) -> list[str]:
         ("sr_on_pseudo", False, "SR on pseudo-genuine faces"),
     )
     for key, off, words in switches:
-        values = {name: getattr(job, key) for name, job in jobs.items() if hasattr(job, key)}
+        asked = {**jobs, **peers} if key in OF_EVERY_JOB else jobs
+        values = {name: getattr(job, key) for name, job in asked.items() if hasattr(job, key)}
         on = {name: value for name, value in values.items() if value != off}
         if on:
             settings = ", ".join(_plain(value) for value in dict.fromkeys(on.values()) if value is not True)
-            where = "" if len(on) == len(jobs) else f" ({', '.join(on)})"
+            where = "" if len(on) == len(asked) else f" ({', '.join(on)})"
             found.append(f"{words}{' ' + settings if settings else ''}{where}")
     return found
 
 
 def departures(params: Params, paper: Path) -> Table:
-    """The keys of profiles/paper.yaml that this run sets otherwise."""
-    rows = []
-    for key, wanted in _flat(read_profile(paper)):
-        if key.endswith(BOOKKEEPING):
-            continue
-        value: Any = params
-        for part in key.split("."):
-            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
-        if _plain(value) != _plain(wanted):
-            rows.append((f"`{key}`", (_plain(value), _plain(wanted))))
+    """The keys of profiles/paper.yaml that this run sets otherwise; a line for each declared peer."""
+    profile = read_profile(paper)
+    peers: Mapping[str, Mapping[str, Any]] = profile.pop("peers", {})
+    rows = [
+        (f"`{key}`", (_plain(value), _plain(wanted)))
+        for key, value, wanted in _different(_flat(profile), params)
+        if not key.endswith(BOOKKEEPING)
+    ]
+    for name in _declared_peers(params):
+        changed = list(_different(_flat(peers.get(name, {})), params.peers[name]))
+        changed = [one for one in changed if not one[0].endswith(BOOKKEEPING)]
+        if changed:
+            run, wanted = (", ".join(f"{one[0]} {_plain(one[at])}" for one in changed) for at in (1, 2))
+            rows.append((f"`peers.{name}`", (run, wanted)))
     return Table(
         "settings",
         "Where this run departs from the paper's setting",
@@ -66,6 +74,21 @@ def departures(params: Params, paper: Path) -> Table:
         tuple(rows),
         first="Key",
     )
+
+
+def _declared_peers(params: Params) -> list[str]:
+    """The peers among the methods of the run, in the order of the tables."""
+    return [method for method in in_order(params.methods) if method in params.peers.names()]
+
+
+def _different(wanted: Iterable[tuple[str, Any]], params: object) -> Iterator[tuple[str, Any, Any]]:
+    """The keys whose value differs from the wanted one, both values with them."""
+    for key, other in wanted:
+        value: Any = params
+        for part in key.split("."):
+            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+        if _plain(value) != _plain(other):
+            yield key, value, other
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
