@@ -1,0 +1,694 @@
+"""FSRNet: the published parts and blocks, priors from landmarks, which loss reaches which part, and FSRGAN."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charreg import detection, sampling
+from charreg.faces import LANDMARK_COLUMNS, LANDMARKS, FaceSet, FaceWriter, open_faces
+from charreg.jobs import train_fsrnet
+from charreg.jobs.peer import Inputs
+from charreg.jobs.signals import psnr
+from charreg.jobs.train_fsrnet import MIRRORED, TrainFsrnet, heat_maps, l_prior
+from charreg.losses import fool_loss
+from charreg.models import load_model, save_model
+from charreg.networks.blocks import BatchNorm
+from charreg.networks.centreface import CentreFace
+from charreg.networks.discriminators import Discriminator
+from charreg.networks.fsrnet import Bottleneck, FSRNet, Hourglass, ResidualBlock, Stages
+from charreg.params import Params
+from charreg.resampling import resize_image, up
+from charreg.sampling import to_images
+from charreg.training import Training
+from conftest import draw_hr_faces, rouse
+
+CPU = torch.device("cpu")
+Make = Callable[..., Params]
+Build = Callable[..., TrainFsrnet]
+Points = npt.NDArray[np.float64]
+LAYOUT = {"coarse_blocks": 1, "encoder_blocks": 2, "decoder_blocks": 1, "hourglasses": 1, "depth": 1}
+TINY = {**LAYOUT, "iterations": 8, "batch": 4, "width": 4, "lr_decay": "none", "ema": 0.0}
+MEAN_FACE = np.array([[23, 28], [41, 28], [32, 37], [25, 46], [39, 46]])  # px of 64x64, in the order of LANDMARKS
+PARTS = ("coarse", "encoder", "prior", "maps", "decoder")
+SHADES = {"eye": 40, "nose": 120, "mouth": 220}
+
+
+def with_landmarks(faces: FaceSet, points: Points) -> FaceSet:
+    """Landmarks [N, 5, 2] (px of the HR face) in the index of a set."""
+    columns = dict(zip(LANDMARK_COLUMNS, points.reshape(len(points), -1).T, strict=True))
+    return replace(faces, index=faces.index.assign(**columns))
+
+
+def some_landmarks(count: int, seed: int = 0) -> Points:
+    return MEAN_FACE + np.random.default_rng(seed).uniform(-3, 3, (count, 5, 2))
+
+
+@pytest.fixture(scope="module")
+def unmarked_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    """8 HR faces without landmarks."""
+    return draw_hr_faces(tmp_path_factory.mktemp("faces") / "hr", people=2, photos=4)
+
+
+@pytest.fixture(scope="module")
+def eight_faces(unmarked_faces: FaceSet) -> FaceSet:
+    return with_landmarks(unmarked_faces, some_landmarks(8))
+
+
+@pytest.fixture(scope="module")
+def marked_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    """8 pictures that show nothing but their landmarks, 2x2 px each: left and right ones in the same shade."""
+    folder, draws = tmp_path_factory.mktemp("marked"), np.random.default_rng(3)
+    with FaceWriter(folder, 64, lr_size=16) as writer:
+        for face in range(8):
+            image, row = np.full((64, 64, 3), 128, np.uint8), {}
+            for name, (x, y) in zip(LANDMARKS, MEAN_FACE, strict=True):
+                x, y = (2 * (int(value) // 2 + draws.integers(-2, 3)) for value in (x, y))
+                image[y : y + 2, x : x + 2] = SHADES[name.split("_")[-1]]
+                row |= {f"{name}_x": x + 1.0, f"{name}_y": y + 1.0}
+            writer.add(image, {"photo": f"{face}.png", **row}, resize_image(image, 16))
+    return open_faces(folder)
+
+
+def drawn_recogniser() -> CentreFace:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CentreFace(0.0625, 8, batch_norm=True).train()
+
+
+@pytest.fixture
+def build(eight_faces: FaceSet, make_params: Make) -> Build:
+    """A tiny job with changed options, faces or without rousing the layers that start at zero."""
+
+    def build(
+        seed: int = 0,
+        hr: FaceSet = eight_faces,
+        genuine: FaceSet = eight_faces,
+        roused: bool = True,
+        **options: Any,
+    ) -> TrainFsrnet:
+        changes = {f"peers.fsrnet.{key}": value for key, value in {**TINY, **options}.items()}
+        job = TrainFsrnet(make_params(changes, seed=seed), Inputs(hr, genuine, drawn_recogniser()), CPU)
+        if roused:
+            rouse(job.network, seed)
+        return job
+
+    return build
+
+
+def count(*networks: nn.Module) -> int:
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.named_parameters()}
+
+
+def unchanged(state: dict[str, Tensor], network: nn.Module) -> list[bool]:
+    return [torch.equal(value, state[name]) for name, value in network.named_parameters()]
+
+
+def graph_of(job: TrainFsrnet, step: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The losses of a step and what would be descended, with their graphs; nothing is updated."""
+    descended: dict[str, Tensor] = {}
+    job.descend = descended.__setitem__  # type: ignore[method-assign]
+    return job.step(step), descended
+
+
+def reaches(loss: Tensor, network: nn.Module) -> bool:
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, retain_graph=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+def parts_reached(loss: Tensor, network: FSRNet) -> set[str]:
+    return {part for part in PARTS if reaches(loss, getattr(network, part))}
+
+
+def blocks_of(network: FSRNet) -> list[list[ResidualBlock]]:
+    rows = (network.coarse, network.encoder, network.decoder)
+    return [[layer for layer in row if isinstance(layer, ResidualBlock)] for row in rows]
+
+
+def some_faces(seed: int = 0) -> Tensor:
+    return torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+# --- the network -----------------------------------------------------------------------------------------
+
+
+def test_published_sizes() -> None:
+    network = FSRNet()
+    assert count(network.coarse) == 225_603
+    assert count(network.encoder) == 926_656
+    assert count(network.prior, network.maps) == 1_256_709
+    assert count(network.decoder) == 400_195
+    assert count(network) == 2_809_163
+
+
+def sharing(network: FSRNet) -> FSRNet:
+    """The trap: one block object, repeated."""
+    for row in (network.coarse, network.encoder, network.decoder):
+        places = [place for place, layer in enumerate(row) if isinstance(layer, ResidualBlock)]
+        for place in places:
+            row[place] = row[places[0]]
+    return network
+
+
+def test_blocks_do_not_share_their_weights(build: Build) -> None:
+    """Sharing ones run just as well, with a million parameters less."""
+    network = FSRNet()
+    assert [len(row) for row in blocks_of(network)] == [3, 12, 3]
+    assert len({id(block) for row in blocks_of(network) for block in row}) == 18
+    tensors = [parameter.data_ptr() for _, parameter in network.named_parameters(remove_duplicate=False)]
+    assert len(set(tensors)) == len(tensors)
+    assert count(sharing(FSRNet())) == 2_809_163 - 15 * count(ResidualBlock(64)) == 1_699_403
+
+    for change, alike in ((lambda network: network, False), (sharing, True)):
+        job = build()
+        change(job.network)
+        job.step(0)
+        first, second = blocks_of(job.network)[1]
+        assert torch.equal(first.body[0].weight, second.body[0].weight) is alike
+
+
+def test_the_residual_block_has_no_activation_after_its_sum() -> None:
+    block, x = ResidualBlock(4), torch.randn(2, 4, 8, 8)
+    assert [type(layer) for layer in block.body] == [nn.Conv2d, BatchNorm, nn.ReLU, nn.Conv2d, BatchNorm]
+    conv1, norm1, _, conv2, norm2 = block.eval().body
+    torch.testing.assert_close(block(x), x + norm2(conv2(F.relu(norm1(conv1(x))))))
+
+
+def test_the_bottleneck_normalises_first_and_halves_inside() -> None:
+    for before in (4, 8):
+        block, x = Bottleneck(before, 8).eval(), torch.randn(2, before, 4, 4)
+        assert [type(layer) for layer in block.body] == [BatchNorm, nn.ReLU, nn.Conv2d] * 3
+        convolutions = [layer for layer in block.body if isinstance(layer, nn.Conv2d)]
+        assert [layer.kernel_size[0] for layer in convolutions] == [1, 3, 1]
+        assert [layer.out_channels for layer in convolutions] == [4, 4, 8]
+        assert isinstance(block.skip, nn.Identity if before == 8 else nn.Conv2d)
+        torch.testing.assert_close(block(x), block.skip(x) + block.body(x))
+
+
+def test_the_hourglass_is_recursive() -> None:
+    """Written out; pooling by maximum, enlarging by repetition, a bottleneck on every skip."""
+    network, x = Hourglass(4, depth=3).eval(), torch.randn(2, 4, 32, 32)
+    sizes: list[int] = []
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            module.register_forward_hook(lambda _, inputs, output: sizes.append(output.shape[-1]))
+
+    def written_out(glass: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(glass, Bottleneck):
+            return glass(x)
+        y = glass.inside[3](written_out(glass.inside[2], glass.inside[1](F.max_pool2d(x, 2))))
+        return glass.skip(x) + y.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+    found = network(x)
+    assert sorted(sizes) == [4, 4, 4, *[8] * 3, *[16] * 3, 32]
+    assert found.shape == x.shape
+    torch.testing.assert_close(found, written_out(network, x))
+
+
+def test_the_prior_network_stacks_two_hourglasses_of_depth_three_at_32x32() -> None:
+    network = FSRNet()
+    kinds = [type(layer) for layer in network.prior]
+    assert kinds == [nn.Conv2d, BatchNorm, nn.ReLU, *[Bottleneck] * 3, *[Hourglass] * 2]
+    assert [sum(isinstance(m, Hourglass) for m in glass.modules()) for glass in network.prior[-2:]] == [3, 3]
+    head = network.prior[0]
+    assert (head.kernel_size, head.stride, head.out_channels) == ((7, 7), (2, 2), 64)
+    assert isinstance(network.prior[3].skip, nn.Conv2d)  # 64 to 128
+    assert (network.maps.in_channels, network.maps.out_channels, network.maps.kernel_size) == (128, 5, (1, 1))
+
+
+def test_the_other_parts_have_the_published_layout() -> None:
+    network = FSRNet()
+    head = [nn.Conv2d, BatchNorm, nn.ReLU]
+    assert [type(layer) for layer in network.coarse] == [*head, *[ResidualBlock] * 3, nn.Conv2d]
+    assert [type(layer) for layer in network.encoder] == [*head, *[ResidualBlock] * 12, nn.Conv2d]
+    deconvolution = [nn.ConvTranspose2d, BatchNorm, nn.ReLU]
+    assert [type(layer) for layer in network.decoder] == [*head, *deconvolution, *[ResidualBlock] * 3, nn.Conv2d]
+    assert [network.coarse[0].stride, network.encoder[0].stride, network.decoder[0].stride] == [(1, 1), (2, 2), (1, 1)]
+    assert (network.decoder[3].kernel_size, network.decoder[3].stride) == ((4, 4), (2, 2))
+
+
+@pytest.mark.parametrize("output", ["linear", "residual"])
+def test_the_parts_are_joined_as_published(output: Any) -> None:
+    """Coarse face, encoder beside prior network, decoder of both; `residual` adds bicubic to both faces."""
+    network, A = FSRNet(4, **LAYOUT, output=output).eval(), some_faces()
+    rouse(network)
+    start = up(A) if output == "residual" else 0
+    y_c = network.coarse(up(A)) + start
+    f, p = network.encoder(y_c), network.prior(y_c)
+    assert (f.shape, p.shape) == ((2, 4, 32, 32), (2, 8, 32, 32))
+    found = network.stages(A)
+    assert [x.shape for x in found] == [(2, 3, 64, 64), (2, 3, 64, 64), (2, 5, 32, 32)]
+    torch.testing.assert_close(found.coarse, y_c)
+    torch.testing.assert_close(found.prior, network.maps(p))
+    torch.testing.assert_close(found.fine, network.decoder(torch.cat([f, p], dim=1)) + start)
+    assert torch.equal(network(A), found.fine)  # what is measured
+
+
+def test_residual_starts_at_bicubic_and_linear_does_not() -> None:
+    A = some_faces()
+    network = FSRNet(4, **LAYOUT, output="residual")
+    assert torch.equal(network.stages(A).coarse, up(A))
+    assert torch.equal(network(A), up(A))
+    linear = FSRNet(4, **LAYOUT)
+    assert (linear(A) - up(A)).abs().mean() > 0.1
+    with torch.no_grad():
+        for parameter in linear.decoder[-1].parameters():
+            parameter.zero_()
+    assert not linear(A).any()
+
+
+class OnTheMaps(FSRNet):
+    """The trap: a decoder of the K maps in the place of the prior features."""
+
+    def __init__(self, width: int = 64, maps: int = 5, **layout: Any) -> None:
+        super().__init__(width=width, maps=maps, **layout)
+        self.decoder[0] = nn.Conv2d(width + maps, width, 3, padding=1)
+
+    def _images(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y_c = self.coarse(up(x))
+        p = self.prior(y_c)
+        return y_c, self.decoder(torch.cat([self.encoder(y_c), self.maps(p)], dim=1)), p
+
+
+def test_the_decoder_takes_the_prior_features_not_the_maps() -> None:
+    assert FSRNet().decoder[0].in_channels == 64 + 128
+    assert count(OnTheMaps()) == 2_809_163 - 9 * (128 - 5) * 64
+    for kind, moves in ((FSRNet, False), (OnTheMaps, True)):
+        network, A = kind(width=4, **LAYOUT).eval(), some_faces()
+        before = network.stages(A)
+        with torch.no_grad():
+            network.maps.weight.add_(1)
+        after = network.stages(A)
+        assert not torch.allclose(before.prior, after.prior)
+        assert torch.equal(before.fine, after.fine) is not moves
+        assert ("maps" in parts_reached(network.stages(A).fine.square().sum(), network)) is moves
+
+
+def test_batch_statistics_are_those_of_the_global_batch() -> None:
+    norms = [module for module in FSRNet(4, **LAYOUT).modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) > 20
+    assert all(isinstance(norm, BatchNorm) for norm in norms)
+
+
+# --- heat maps -------------------------------------------------------------------------------------------
+
+
+def test_heat_maps_are_gaussians_of_peak_one() -> None:
+    """x runs along rows, y down columns; the first pixel's centre is 0.5."""
+    maps = heat_maps(torch.tensor([[[10.5, 4.5]]]), 32, sigma=1.5)
+    assert maps.shape == (1, 1, 32, 32)
+    assert maps[0, 0, 4, 10] == maps.max() == 1
+    for row, column in ((4, 12), (7, 10), (5, 9), (31, 0)):
+        squared = (row - 4) ** 2 + (column - 10) ** 2
+        assert maps[0, 0, row, column].item() == pytest.approx(exp(-squared / (2 * 1.5**2)), abs=1e-6)
+    between = heat_maps(torch.tensor([[[11.0, 4.5]]]), 32, sigma=1.0)[0, 0]
+    torch.testing.assert_close(between[4, 10], between[4, 11])
+    assert between.max().item() == pytest.approx(exp(-1 / 8))
+
+
+def test_maps_of_unknown_points_are_zero_not_nan() -> None:
+    nan = float("nan")
+    maps = heat_maps(torch.tensor([[[nan, nan], [nan, 5.0], [5.0, nan], [5.0, 5.0]]]), 32, 1.0)
+    assert [bool(each.any()) for each in maps[0]] == [False, False, False, True]
+    assert maps.isfinite().all()
+
+
+def test_mirroring_swaps_what_is_left_and_right() -> None:
+    other = {"left": "right", "right": "left"}
+    swapped = ["_".join(other.get(word, word) for word in name.split("_")) for name in LANDMARKS]
+    assert [LANDMARKS[place] for place in MIRRORED] == swapped
+
+
+def shown_landmarks(H: Tensor) -> Points:
+    """Where a marked face shows its landmarks, [5, 2], px of 32x32: found by shade, the left one first."""
+    small, found = to_images(H[None])[0, ::2, ::2, 0], []
+    for name in ("eye", "nose", "mouth"):
+        rows, columns = np.nonzero(small == SHADES[name])
+        found += sorted(zip(columns + 0.5, rows + 0.5, strict=True))
+    return np.array(found)
+
+
+def peaks(maps: Tensor) -> Points:
+    """Where maps [K, 32, 32] are brightest, [K, 2]."""
+    place = maps.flatten(1).argmax(dim=1).numpy()
+    return np.stack([place % 32 + 0.5, place // 32 + 0.5], axis=1)
+
+
+def recorded_maps(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The true maps that steps will learn from, in the order they come."""
+    seen: list[Tensor] = []
+
+    def recorded(prior: Tensor, maps: Tensor, known: Tensor) -> Tensor:
+        seen.append(maps)
+        return l_prior(prior, maps, known)
+
+    monkeypatch.setattr(train_fsrnet, "l_prior", recorded)
+    return seen
+
+
+def hits(job: TrainFsrnet, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.bool_]:
+    """Which true maps of the first batch peak where its faces show their landmarks, [B, K]."""
+    seen = recorded_maps(monkeypatch)
+    graph_of(job)
+    _, H = job.pairs.batch(0)
+    shown = np.stack([shown_landmarks(h) for h in H])
+    return (np.stack([peaks(maps) for maps in seen[0]]) == shown).all(axis=2)
+
+
+def test_maps_lie_on_the_faces_of_the_batch(
+    build: Build, marked_faces: FaceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on mirrored ones, where maps without the swap have eyes and mouth corners on the wrong side."""
+    job = build(hr=marked_faces, batch=8)
+    flips = job.pairs.stream.flips(0)
+    assert 0 < flips.sum() < 8
+    assert hits(job, monkeypatch).all()
+
+    nose = np.array([name == "nose" for name in LANDMARKS])
+    with monkeypatch.context() as unswapped:
+        unswapped.setattr(train_fsrnet, "MIRRORED", [0, 1, 2, 3, 4])
+        assert np.array_equal(hits(job, unswapped), ~flips[:, None] | nose)
+
+    maps = job.landmarks.maps
+    job.landmarks.maps = lambda faces, flips: maps(faces, np.zeros_like(flips))  # type: ignore[method-assign]
+    assert np.array_equal(hits(job, monkeypatch).all(axis=1), ~flips)  # not mirrored at all
+
+
+def test_mirrored_maps_are_the_mirror_image_with_the_channels_swapped(build: Build) -> None:
+    job, faces = build(), np.arange(8)
+    plain, _ = job.landmarks.maps(faces, np.zeros(8, bool))
+    mirrored, _ = job.landmarks.maps(faces, np.ones(8, bool))
+    torch.testing.assert_close(mirrored, plain.flip(-1)[:, MIRRORED])
+    assert not torch.allclose(mirrored, plain.flip(-1), atol=1e-2)
+
+
+def test_sigma_is_that_of_the_maps(build: Build, marked_faces: FaceSet, make_params: Make) -> None:
+    assert make_params().peers["fsrnet"].sigma == 1.0  # type: ignore[attr-defined]
+    for sigma in (1.0, 2.0):
+        maps, known = build(hr=marked_faces, sigma=sigma).landmarks.maps(np.arange(8), np.zeros(8, bool))
+        assert (maps.shape, known.shape) == ((8, 5, 32, 32), (8, 5))
+        assert (maps.amax(dim=(2, 3)) == 1).all()  # at half the resolution of the index
+        np.testing.assert_allclose(maps.sum(dim=(2, 3)), 2 * np.pi * sigma**2, rtol=0.02)
+
+
+def test_processes_share_the_maps_of_one_global_batch(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = build()
+    seen = recorded_maps(monkeypatch)
+    for rank, size in ((0, 1), (0, 2), (1, 2)):
+        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(sampling, "world_size", lambda size=size: size)
+        graph_of(job)
+    assert len(seen[1]) == 2
+    assert torch.equal(seen[0], torch.cat(seen[1:]))
+
+
+# --- faces whose landmarks are not known -----------------------------------------------------------------
+
+
+def test_unknown_landmarks_are_masked() -> None:
+    """Without the mask their maps would be learnt to be empty."""
+    generator = torch.Generator().manual_seed(0)
+    prior = torch.randn(2, 5, 32, 32, generator=generator).requires_grad_(True)
+    known = torch.tensor([[1.0, 1, 1, 1, 1], [1, 0, 1, 0, 0]])
+    maps = torch.rand(2, 5, 32, 32, generator=generator) * known[..., None, None]
+    wanted = ((prior - maps).square().mean(dim=(2, 3)) * known).mean()
+    torch.testing.assert_close(l_prior(prior, maps, known), wanted)
+
+    for loss, masked in ((l_prior(prior, maps, known), True), (F.mse_loss(prior, maps), False)):
+        (gradient,) = torch.autograd.grad(loss, prior)
+        assert gradient[known == 1].abs().amax(dim=(1, 2)).min() > 0
+        assert (not gradient[known == 0].any()) is masked
+
+
+def test_faces_with_some_landmarks_unknown_train_on_the_others(build: Build, eight_faces: FaceSet) -> None:
+    points = some_landmarks(8)
+    points[::2] = np.nan
+    points[1, 0, 1] = np.nan  # one left eye
+    job = build(hr=with_landmarks(eight_faces, points), batch=8)
+    assert job.label == ""
+    assert job.landmarks.known.sum() == 19
+    maps, known = job.landmarks.maps(np.arange(8), np.array([False, True] * 4))
+    assert known[::2].sum() == 0
+    assert known[1].tolist() == [1, 0, 1, 1, 1]  # mirrored: what is shown on the right is not known
+    assert maps.isfinite().all()
+    losses, _ = graph_of(job)
+    assert losses["l_prior"].isfinite()
+    assert losses["l_prior"] > 0
+
+
+def test_without_landmarks_there_is_no_prior_and_the_label_says_so(build: Build, unmarked_faces: FaceSet) -> None:
+    job = build(hr=unmarked_faces)
+    assert job.label == "FSRNet (no prior)"
+    head = state_of(job.network.maps)
+    others = {part: state_of(getattr(job.network, part)) for part in PARTS if part != "maps"}
+    for step in range(2):
+        assert job.step(step)["l_prior"] == 0
+    assert all(unchanged(head, job.network.maps))
+    assert not any(any(unchanged(state, getattr(job.network, part))) for part, state in others.items())
+    assert build(prior_weight=0.0).label == "FSRNet (no prior)"
+    assert build().label == ""
+
+
+def test_landmarks_are_those_of_the_hr_faces_never_of_the_lr_input(
+    build: Build, unmarked_faces: FaceSet, eight_faces: FaceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the genuine faces' (which have some), nothing found in A, and none at all to super-resolve a face."""
+
+    def never(*_: Any) -> None:
+        pytest.fail("a detector was run")
+
+    for name in ("detect_faces", "run_cascade", "load_cascade"):
+        monkeypatch.setattr(detection, name, never)
+    assert build(hr=unmarked_faces, genuine=eight_faces).label == "FSRNet (no prior)"
+    assert build(hr=eight_faces, genuine=unmarked_faces).label == ""
+
+    assert eight_faces.lr is not None
+    job = build()
+    other = build(hr=replace(eight_faces, lr=255 - eight_faces.lr))
+    everyone, flips = np.arange(8), np.array([False, True] * 4)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(job.landmarks.maps(everyone, flips), other.landmarks.maps(everyone, flips), strict=True)
+    )
+    np.testing.assert_allclose(job.landmarks.points * 2, some_landmarks(8), rtol=1e-6)  # px of 64, not of 16
+    job.landmarks.maps = never  # type: ignore[assignment,method-assign]
+    job.network.eval()
+    with torch.no_grad():
+        assert job.network(some_faces()).shape == (2, 3, 64, 64)
+        job.health(job.networks)
+        job.sheet(job.networks)
+
+
+# --- what a step does ------------------------------------------------------------------------------------
+
+
+def test_which_loss_reaches_which_part(build: Build) -> None:
+    job = build()
+    losses, descended = graph_of(job)
+    assert {name: parts_reached(loss, job.network) for name, loss in losses.items()} == {
+        "l_coarse": {"coarse"},
+        "l_prior": {"coarse", "prior", "maps"},
+        "l_fine": {"coarse", "encoder", "prior", "decoder"},
+    }
+    assert [*descended] == ["fsrnet"]
+    assert parts_reached(descended["fsrnet"], job.network) == set(PARTS)
+
+
+def test_the_loss_is_the_published_one(build: Build, make_params: Make) -> None:
+    options = make_params().peers["fsrnet"]
+    assert (options.fine_weight, options.prior_weight) == (1, 1)  # type: ignore[attr-defined]
+    job = build(fine_weight=0.7, prior_weight=0.3)
+    y_c, y, prior = deepcopy(job.network).stages(job.pairs.batch(2)[0])
+    _, H = job.pairs.batch(2)
+    maps, _ = job.landmarks.maps(job.pairs.stream.indices(2), job.pairs.stream.flips(2))
+    losses, descended = graph_of(job, 2)
+    wanted = {"l_coarse": y_c - H, "l_fine": y - H, "l_prior": prior - maps}
+    assert [*losses] == [*wanted]
+    for name, error in wanted.items():
+        torch.testing.assert_close(losses[name], error.square().mean())
+    total = losses["l_coarse"] + 0.7 * losses["l_fine"] + 0.3 * losses["l_prior"]
+    torch.testing.assert_close(descended["fsrnet"], total)
+
+
+def test_every_weight_trains(build: Build) -> None:
+    """Also those before the last layers, which start at zero with `residual` and let nothing through at first."""
+    for output in ("residual", "linear"):
+        job = build(roused=False, output=output)
+        before, training = state_of(job.network), Training(job)
+        for _ in range(3):
+            training.advance()
+        assert not any(unchanged(before, job.network))
+
+
+def test_the_optimiser_and_its_rates(build: Build, make_params: Make) -> None:
+    assert make_params().peers["fsrnet"].lr == 2.5e-4
+    job = build(lr=2.5e-4, gan=True)
+    assert job.rates == {"fsrnet": 2.5e-4, "d": 2.5e-4}
+    for name, network in (("fsrnet", job.network), ("d", job.d)):
+        optimiser = job.optimisers[name]
+        assert isinstance(optimiser, torch.optim.RMSprop)
+        assert (optimiser.defaults["lr"], optimiser.defaults["weight_decay"]) == (2.5e-4, 0)
+        held = [id(parameter) for group in optimiser.param_groups for parameter in group["params"]]
+        assert held == [id(parameter) for parameter in network.parameters()]
+    assert [*build().optimisers] == ["fsrnet"]
+    assert {job.rate(step) for step in range(8)} == {1.0}
+    assert build(iterations=100, lr_decay="cosine").rate(99) == pytest.approx(0.1, rel=0.05)
+
+
+def test_options_out_of_range_are_refused(build: Build, make_params: Make) -> None:
+    build(depth=5)
+    with pytest.raises(ValueError, match="less than or equal to 5"):
+        make_params({"peers.fsrnet.depth": 6})  # 32x32 maps are halved five times at most
+    with pytest.raises(ValueError, match="greater than 0"):
+        make_params({"peers.fsrnet.sigma": 0.0})
+
+
+# --- FSRGAN ----------------------------------------------------------------------------------------------
+
+
+def test_the_gan_is_off_by_default_and_labelled(build: Build, make_params: Make, unmarked_faces: FaceSet) -> None:
+    options = make_params().peers["fsrnet"]
+    assert (options.gan, options.adv_weight, options.content_weight) == (False, 1e-3, 0.1)  # type: ignore[attr-defined]
+    assert [*build().networks] == ["super_resolver"]
+    assert build(gan=True).label == "FSRGAN (face-feature content loss)"
+    assert build(gan=True, hr=unmarked_faces).label == "FSRGAN (no prior, face-feature content loss)"
+
+
+def test_which_loss_of_the_gan_reaches_which_network(build: Build) -> None:
+    """D is frozen while the generator steps, and the generator's face comes to D detached."""
+    job = build(gan=True)
+    losses, descended = graph_of(job)
+    fine = {"coarse", "encoder", "prior", "decoder"}
+    assert {name: parts_reached(loss, job.network) for name, loss in losses.items()} == {
+        "l_coarse": {"coarse"},
+        "l_prior": {"coarse", "prior", "maps"},
+        "l_fine": fine,
+        "l_content": fine,
+        "l_adv": fine,
+        "l_d": set(),
+    }
+    assert [name for name, loss in losses.items() if reaches(loss, job.d)] == ["l_d"]
+    assert [name for name, loss in descended.items() if reaches(loss, job.d)] == ["d"]
+    assert not any(parameter.requires_grad for parameter in job.content.parameters())
+    assert all(parameter.requires_grad for parameter in job.d.parameters())  # again
+    y = job.network(job.pairs.batch(0)[0])
+    assert reaches(fool_loss(job.d(y)), job.d)  # the trap: D not frozen
+
+
+def test_a_step_of_the_gan_is_the_published_loss(build: Build) -> None:
+    """Every term written out, from copies of the networks made before they step."""
+    job = build(gan=True, adv_weight=0.3, content_weight=0.2)
+    (A, H), phi = job.pairs.batch(1), job.content
+    generator, judges = deepcopy(job.network), [deepcopy(job.d)]
+    descended, plain = {}, job.descend
+
+    def descend(name: str, loss: Tensor) -> None:
+        before = {key: state_of(network) for key, network in job.networks.items()}
+        plain(name, loss)
+        descended[name] = loss.detach()
+        stepped = [key for key, state in before.items() if not all(unchanged(state, job.networks[key]))]
+        assert stepped == ["image_discriminator" if name == "d" else "super_resolver"]
+        judges.append(deepcopy(job.d))  # it steps first
+
+    job.descend = descend  # type: ignore[method-assign]
+    losses = job.step(1)
+    with torch.no_grad():
+        y_c, S, _ = generator.stages(A)
+        real, fake = judges[0](H), judges[0](S)
+        wanted = {
+            "l_coarse": (y_c - H).square().mean(),
+            "l_fine": (S - H).square().mean(),
+            "l_content": phi.scale * (phi.maps(S) - phi.maps(H)).square().mean(),
+            "l_d": F.softplus(-real).mean() + F.softplus(fake).mean(),
+            "l_adv": F.softplus(-judges[1](S)).mean(),
+        }
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name].detach(), value, rtol=1e-4, atol=1e-6)
+    total = wanted["l_coarse"] + wanted["l_fine"] + losses["l_prior"].detach()
+    total = total + 0.2 * wanted["l_content"] + 0.3 * wanted["l_adv"]
+    torch.testing.assert_close(descended["fsrnet"], total, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(descended["d"], wanted["l_d"], rtol=1e-4, atol=1e-6)
+
+
+# --- it learns -------------------------------------------------------------------------------------------
+
+
+def test_it_learns_eight_faces_by_heart(build: Build) -> None:
+    """The loss of the prior falls along with it; maps that are better than empty ones take far longer."""
+    job = build(roused=False, iterations=50, batch=8, width=8, lr=6e-4, lr_decay="cosine")
+    training, (A, H) = Training(job), job.pairs.sample(8)
+    maps, known = job.landmarks.maps(job.pairs.fixed[:8], np.zeros(8, bool))
+
+    def stages() -> Stages:
+        with torch.no_grad():
+            return deepcopy(job.network).eval().stages(A)
+
+    before = l_prior(stages().prior, maps, known)
+    while training.done < job.iterations:
+        training.advance()
+    found, bicubic = psnr(stages().fine, H), psnr(up(A), H)
+    print(found, bicubic, before, l_prior(stages().prior, maps, known))
+    assert found > max(30, bicubic + 2)
+    assert l_prior(stages().prior, maps, known) < 0.5 * before
+
+
+@pytest.mark.parametrize("gan", [False, True])
+def test_two_jobs_of_one_seed_train_alike(build: Build, gan: bool) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        job = build(seed, gan=gan)
+        for step in range(2):
+            job.step(step)
+        states.append({(name, key): x for name, net in job.networks.items() for key, x in state_of(net).items()})
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items())
+
+
+def test_a_resumed_run_goes_on_alike(build: Build) -> None:
+    first = Training(build(gan=True))
+    first.advance()
+    again = Training(build(gan=True))
+    again.restore({name: value.clone() for name, value in first.tensors().items()}, {"step": 1, **first.note()})
+    for training in (first, again):
+        training.advance()
+    wanted = first.tensors()
+    assert all(torch.equal(value, wanted[name]) for name, value in again.tensors().items())
+
+
+def test_what_it_exports_and_shows(build: Build, tmp_path: Path) -> None:
+    job = build(gan=True)
+    assert (job.exports, job.averaged) == (("super_resolver",), ("super_resolver",))
+    assert [*job.networks] == ["super_resolver", "image_discriminator"]
+    assert isinstance(job.d, Discriminator)
+    job.network.eval()
+    save_model(tmp_path, {"super_resolver": job.network}, job.blueprints, {"label": job.label})
+    model, (A, H) = load_model(tmp_path), job.pairs.sample(8)
+    assert model.info["label"] == job.label
+    arguments = {**LAYOUT, "width": 4, "output": "residual", "maps": 5}
+    assert model.blueprints["super_resolver"].arguments == arguments
+    with torch.no_grad():
+        assert torch.equal(model.networks["super_resolver"](A), job.network(A))
+        signals, sheet = job.health(job.networks), job.sheet(job.networks)
+        stages = job.network.stages(A)
+    assert signals == pytest.approx(
+        {"psnr_train": psnr(stages.fine, H), "psnr_bicubic": psnr(up(A), H), "psnr_coarse": psnr(stages.coarse, H)},
+        abs=1e-3,
+    )
+    assert (sheet.shape, sheet.dtype) == ((6 * 64, 8 * 64, 3), np.uint8)
+    for row, faces in ((1, up(A)), (2, stages.coarse), (4, stages.fine), (5, H)):
+        assert np.array_equal(sheet[row * 64 : row * 64 + 64], np.concatenate(list(to_images(faces)), axis=1))
+    brightest = stages.prior.amax(dim=1)[0].clamp(0, 1)
+    np.testing.assert_allclose(sheet[192:256:2, :64:2, 0], brightest * 255, atol=1)

@@ -1,0 +1,641 @@
+"""SICNN: the published networks, A-Softmax, the identity loss and its scale, and who trains on what in which phase."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charreg import sampling
+from charreg.faces import FaceSet
+from charreg.jobs import train_sicnn
+from charreg.jobs.peer import Inputs
+from charreg.jobs.signals import in_batches, psnr
+from charreg.jobs.train_sicnn import TrainSicnn, l_a_softmax, l_super_identity
+from charreg.models import load_model, save_model
+from charreg.networks.centreface import CentreFace
+from charreg.networks.sicnn import AngularClassifier, CnnH, CnnR, DenseBlock, ResidualPair, psi
+from charreg.params import Params
+from charreg.resampling import up
+from charreg.sampling import to_images, to_tensor
+from charreg.training import Training
+from conftest import draw_hr_faces
+
+CPU = torch.device("cpu")
+Make = Callable[..., Params]
+Build = Callable[..., TrainSicnn]
+TINY = {
+    "iterations": 8,
+    "batch": 4,
+    "width": 0.0625,
+    "recogniser_width": 0.03125,
+    "recogniser_layers": 20,
+    "embedding": 8,
+    "pretrain_share": 0.5,
+    "lr_decay": "none",
+    "ema": 0.0,
+}
+APART, JOINT = 3, 4  # the last step of TINY that trains the networks apart, the first that trains them together
+LOSSES = ["l_sr", "l_si", "l_r_hr", "l_r_sr"]
+
+
+@pytest.fixture(scope="module")
+def eight_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    return draw_hr_faces(tmp_path_factory.mktemp("faces") / "hr", people=2, photos=4)
+
+
+@pytest.fixture
+def build(eight_faces: FaceSet, make_params: Make) -> Build:
+    """A tiny job with changed options or faces."""
+
+    def build(seed: int = 0, hr: FaceSet = eight_faces, **options: Any) -> TrainSicnn:
+        changes = {f"peers.sicnn.{key}": value for key, value in {**TINY, **options}.items()}
+        inputs = Inputs(hr, eight_faces, CentreFace(0.0625, 8))  # it uses neither genuine faces nor our recogniser
+        return TrainSicnn(make_params(changes, seed=seed), inputs, CPU)
+
+    return build
+
+
+def with_identities(faces: FaceSet, names: list[str]) -> FaceSet:
+    return replace(faces, index=faces.index.assign(identity=names))
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.named_parameters()}
+
+
+def unchanged(state: dict[str, Tensor], network: nn.Module) -> list[bool]:
+    return [torch.equal(value, state[name]) for name, value in network.named_parameters()]
+
+
+def graph_of(job: TrainSicnn, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The losses of a step and what would be descended, with their graphs; nothing is updated."""
+    descended: dict[str, Tensor] = {}
+    job.descend = descended.__setitem__  # type: ignore[method-assign]
+    return job.step(step), descended
+
+
+def reaches(loss: Tensor, network: nn.Module) -> bool:
+    if not loss.requires_grad:
+        return False
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, retain_graph=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+def reached(loss: Tensor, job: TrainSicnn) -> set[str]:
+    return {name for name, network in job.networks.items() if reaches(loss, network)}
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def some_faces(size: int = 16) -> Tensor:
+    return drawn(2, 3, size, size).clamp(-1, 1)
+
+
+def unit(features: Tensor) -> Tensor:
+    return features / features.norm(dim=1, keepdim=True)
+
+
+# --- the networks ----------------------------------------------------------------------------------------
+
+
+def test_published_sizes() -> None:
+    assert count(CnnH()) == 3_079_377
+    assert count(CnnR()) == 25_963_072
+    assert count(CnnR(layers=20)) == 15_854_912
+
+
+def test_a_dense_block_sees_all_layers_before() -> None:
+    block, x = DenseBlock(3, first=4, growth=2, layers=3), some_faces()
+    y = block.first(x)
+    for layer in block.layers:
+        y = torch.cat([y, layer(y)], dim=1)
+    assert y.shape == (2, block.channels, 16, 16)
+    assert block.channels == 4 + 3 * 2
+    torch.testing.assert_close(block(x), y)
+    assert torch.equal(block(x)[:, :4], block.first(x))
+
+
+def test_cnn_h_has_the_published_layout() -> None:
+    """Two doublings, where the original has three for x8."""
+    network = CnnH()
+    for block, before in ((network.dense1, 3), (network.dense2, 256)):
+        convolutions = [block.first[0], *(layer[0] for layer in block.layers)]
+        assert [layer.in_channels for layer in convolutions] == [before, 64, 96, 128, 160, 192, 224]
+        assert [layer.out_channels for layer in convolutions] == [64, *[32] * 6]
+        assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+    last = [network.dense3.first[0], *(layer[0] for layer in network.dense3.layers), network.tail]
+    assert [(layer.in_channels, layer.out_channels) for layer in last] == [(256, 64), (64, 32), (96, 32), (128, 3)]
+    assert network.tail.kernel_size == (5, 5)
+    doublings = [layer for layer in network.modules() if isinstance(layer, nn.ConvTranspose2d)]
+    assert [(layer.kernel_size, layer.stride, layer.out_channels) for layer in doublings] == [
+        ((3, 3), (2, 2), 256),
+        ((5, 5), (2, 2), 256),
+    ]
+    slopes = [layer.weight.tolist() for layer in network.modules() if isinstance(layer, nn.PReLU)]
+    assert slopes == [[0.25]] * 14
+    kept = [layer.negative_slope for layer in network.modules() if isinstance(layer, nn.LeakyReLU)]
+    assert kept == [0.25] * 5
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+def test_the_parts_of_cnn_h_are_joined_as_published() -> None:
+    network, A = CnnH(0.0625), some_faces()
+    x = network.double1(network.dense1(A))
+    assert x.shape == (2, 16, 32, 32)
+    x = network.double2(network.dense2(x))
+    assert x.shape == (2, 16, 64, 64)
+    x = network.tail(network.dense3(x))
+    torch.testing.assert_close(network(A), torch.tanh(x))
+    assert network(A).shape == (2, 3, 64, 64)
+
+
+def test_residual_starts_at_bicubic_and_tanh_does_not() -> None:
+    A = some_faces()
+    assert torch.equal(CnnH(0.0625, output="residual")(A), up(A))
+    assert (CnnH(0.0625)(A) - up(A)).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize(("layers", "pairs"), [(36, (2, 4, 8, 2)), (20, (1, 2, 4, 1))])
+def test_cnn_r_has_the_published_layout(layers: Any, pairs: tuple[int, ...]) -> None:
+    """A stride-2 convolution before each row of residual pairs; no batch norm, slopes per channel."""
+    network = CnnR(0.0625, layers, embedding=8)
+    kinds = [kind for many in pairs for kind in (nn.Conv2d, nn.PReLU, *[ResidualPair] * many)]
+    assert [type(layer) for layer in network.features] == kinds
+    halvings = [layer for layer in network.features if isinstance(layer, nn.Conv2d)]
+    assert [(layer.out_channels, layer.stride) for layer in halvings] == [(c, (2, 2)) for c in (4, 8, 16, 32)]
+    assert sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) == layers
+    assert {layer.num_parameters for layer in network.modules() if isinstance(layer, nn.PReLU)} == {4, 8, 16, 32}
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    H = some_faces(64)
+    assert network.features(H).shape == (2, 32, 4, 4)
+    torch.testing.assert_close(network(H), network.linear(network.features(H).flatten(1)))
+    assert network(H).shape == (2, 8)
+
+
+def test_a_residual_pair_has_no_activation_after_its_sum() -> None:
+    pair, x = ResidualPair(4), drawn(2, 4, 8, 8)
+    conv1, prelu1, conv2, prelu2 = pair.body
+    torch.testing.assert_close(pair(x), x + prelu2(conv2(prelu1(conv1(x)))))
+
+
+# --- A-Softmax -------------------------------------------------------------------------------------------
+
+
+def test_psi_falls_from_one_to_minus_seven() -> None:
+    """m = 4; cos(4 theta) alone, the trap, rises again after 45 degrees and has large angles pass for small ones."""
+    theta = torch.linspace(0, math.pi, 1001, dtype=torch.float64)
+    k = (theta / (math.pi / 4)).floor().clamp(max=3)
+    wanted = (-1) ** k * torch.cos(4 * theta) - 2 * k
+    torch.testing.assert_close(psi(theta.cos()), wanted, rtol=0, atol=1e-6)
+    ends = psi(torch.tensor([1.0, 0.5**0.5, 0.0, -(0.5**0.5), -1.0]))
+    torch.testing.assert_close(ends, torch.tensor([1.0, -1, -3, -5, -7]), rtol=0, atol=1e-5)
+    for curve, monotone in ((psi(theta.cos()), True), (torch.cos(4 * theta), False)):
+        assert bool((curve.diff() <= 1e-9).all()) is monotone
+    assert (psi(theta.cos()) <= theta.cos() + 1e-9).all()  # a margin: the own class is never made easier
+    assert psi(theta.cos()).diff().abs().max() < 0.02  # and no steps between the pieces
+
+
+def test_psi_pulls_towards_the_class_at_every_angle() -> None:
+    theta = torch.linspace(0.01, math.pi - 0.01, 500, dtype=torch.float64)
+    cosine = theta.cos().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(psi(cosine).sum(), cosine)
+    assert gradient.min() > -1e-9
+    assert (gradient > 0.1).float().mean() > 0.95
+    (trap,) = torch.autograd.grad((8 * cosine**4 - 8 * cosine**2 + 1).sum(), cosine)
+    assert (trap < -0.1).any()
+
+
+def test_only_m_four_is_offered(make_params: Make) -> None:
+    assert make_params().peers["sicnn"].margin == 4  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="should be 4"):
+        make_params({"peers.sicnn.margin": 3})
+
+
+def test_logits_are_those_of_the_published_loss() -> None:
+    """|f| cos(theta_j), and for the own class a blend of cosine and psi that lambda weighs; no bias."""
+    classifier, features, labels = AngularClassifier(8, 5), drawn(6, 8), torch.tensor([0, 1, 2, 3, 4, 0])
+    assert [name for name, _ in classifier.named_parameters()] == ["directions"]
+    with torch.no_grad():
+        classifier.directions.mul_(torch.arange(1.0, 6)[:, None])  # lengths of directions mean nothing
+    cosines = unit(features) @ unit(classifier.directions).T
+    torch.testing.assert_close(classifier.cosines(features), cosines)
+    theta = cosines[range(6), labels].double().acos()
+    k = (theta / (math.pi / 4)).floor()
+    margin = ((-1) ** k * torch.cos(4 * theta) - 2 * k).float()
+    for annealing in (0.0, 5.0, 1500.0):
+        logits = cosines.clone()
+        logits[range(6), labels] = (annealing * theta.cos().float() + margin) / (1 + annealing)
+        logits = logits * features.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(classifier(features, labels, annealing), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_small_lambda_is_a_strong_margin() -> None:
+    classifier, features, labels = AngularClassifier(8, 5), drawn(6, 8), torch.tensor([0, 1, 2, 3, 4, 0])
+    plain = F.cross_entropy(classifier.cosines(features) * features.norm(dim=1, keepdim=True), labels)
+    losses = [F.cross_entropy(classifier(features, labels, annealing), labels) for annealing in (1e6, 1500, 100, 5, 0)]
+    torch.testing.assert_close(losses[0], plain, rtol=1e-4, atol=1e-4)
+    assert all(a < b for a, b in pairwise(losses))
+
+
+def test_lambda_falls_from_1500_to_5(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The margin is nearly off at first; t counts from 1 as in SphereFace's release."""
+    job = build()
+    values = [job.annealing(step) for step in range(4000)]
+    assert values[0] == pytest.approx(1500 / 1.1)
+    assert values[9] == pytest.approx(1500 / 2)
+    assert all(a >= b for a, b in pairwise(values))
+    assert values[2989] == pytest.approx(5)
+    assert min(values) == values[-1] == 5
+    assert values[2900] > 5
+
+    seen: list[float] = []
+    forward = job.classifier.forward
+
+    def recorded(features: Tensor, labels: Tensor, annealing: float) -> Tensor:
+        seen.append(annealing)
+        return forward(features, labels, annealing)
+
+    monkeypatch.setattr(job.classifier, "forward", recorded)
+    for step in (0, JOINT, 3000):
+        graph_of(job, step)
+    assert seen == [values[0], *[values[JOINT]] * 2, *[5] * 2]  # H; then H and S
+
+
+# --- the identity loss -----------------------------------------------------------------------------------
+
+
+def test_the_identity_loss_is_summed_over_dimensions() -> None:
+    """The trap is the mean over the 512 of them, which makes alpha 512 times too small."""
+    features_S, features_H = drawn(6, 512, seed=1).requires_grad_(True), drawn(6, 512, seed=2)
+    weights = torch.full((6,), 1 / 6)
+    found = l_super_identity(features_S, features_H, weights)
+    squares = (unit(features_S) - unit(features_H)).square()
+    torch.testing.assert_close(found, squares.sum(dim=1).mean())
+    torch.testing.assert_close(found, 2 - 2 * F.cosine_similarity(features_S, features_H).mean())
+    mean = F.mse_loss(unit(features_S), unit(features_H))
+    torch.testing.assert_close(found, 512 * mean)
+    assert mean < 0.01 * found
+    (pull,), (trap,) = (torch.autograd.grad(loss, features_S, retain_graph=True) for loss in (found, mean))
+    torch.testing.assert_close(pull, 512 * trap, rtol=1e-4, atol=1e-7)
+
+
+def test_lengths_of_embeddings_mean_nothing() -> None:
+    a, b, weights = drawn(4, 8, seed=1), drawn(4, 8, seed=2), torch.full((4,), 0.25)
+    scale = torch.tensor([[0.1], [1.0], [5.0], [20.0]])
+    torch.testing.assert_close(l_super_identity(a * scale, b, weights), l_super_identity(a, b / scale, weights))
+    assert l_super_identity(a, a * scale, weights).item() == pytest.approx(0, abs=1e-6)
+    opposite = l_super_identity(a, -a, weights)
+    assert opposite.item() == pytest.approx(4)
+
+
+def test_the_hr_face_is_the_target() -> None:
+    """No gradient to its side, where the trap would move it too."""
+    features_S, features_H = drawn(4, 8, seed=1).requires_grad_(True), drawn(4, 8, seed=2).requires_grad_(True)
+    l_super_identity(features_S, features_H, torch.full((4,), 0.25)).backward()
+    assert features_S.grad is not None
+    assert features_S.grad.any()
+    assert features_H.grad is None
+    trap = (unit(features_S) - unit(features_H)).square().sum(dim=1).mean()
+    trap.backward()
+    assert features_H.grad is not None
+    assert features_H.grad.any()
+
+
+# --- who trains on what ----------------------------------------------------------------------------------
+
+
+def test_networks_train_apart_then_together(build: Build) -> None:
+    """And CNN_R goes on learning in the second phase: frozen it would be a perceptual loss."""
+    job = build()
+    for step in (0, APART, JOINT, 7):
+        before = {name: state_of(network) for name, network in job.networks.items()}
+        losses = job.step(step)
+        assert list(losses) == LOSSES
+        assert [losses[name] > 0 for name in LOSSES] == [True, step >= JOINT, True, step >= JOINT]
+        assert not any(all(unchanged(before[name], network)) for name, network in job.networks.items())
+    assert [build(pretrain_share=share).joint_from for share in (0.0, 0.6, 1.0)] == [0, 5, 8]
+    assert build(pretrain_share=0.0).joint(0)
+    assert not build(pretrain_share=1.0).joint(7)
+
+
+def test_every_weight_trains(build: Build) -> None:
+    job = build(width=0.125)  # narrower ones may have a slope that no value meets
+    before, training = {name: state_of(network) for name, network in job.networks.items()}, Training(job)
+    for _ in range(3):
+        training.advance()
+    assert not any(any(unchanged(before[name], network)) for name, network in job.networks.items())
+
+
+@pytest.mark.parametrize("step", [APART, JOINT])
+def test_which_loss_reaches_which_network(build: Build, step: int) -> None:
+    job = build()
+    losses, descended = graph_of(job, step)
+    assert [*descended] == ["cnn_r", "cnn_h"]  # CNN_R steps first
+    recogniser = {"cnn_r", "classifier"}
+    assert {name: reached(loss, job) for name, loss in descended.items()} == {
+        "cnn_r": recogniser,
+        "cnn_h": {"super_resolver"},
+    }
+    assert {name: reached(loss, job) for name, loss in losses.items()} == {
+        "l_sr": {"super_resolver"},
+        "l_si": {"super_resolver"} if step == JOINT else set(),  # through CNN_R, which is fixed but not cut off
+        "l_r_hr": recogniser,
+        "l_r_sr": recogniser if step == JOINT else set(),
+    }
+    assert all(parameter.requires_grad for network in job.networks.values() for parameter in network.parameters())
+
+
+def test_the_step_of_cnn_r_does_not_go_back_into_cnn_h(build: Build) -> None:
+    """S comes detached; in one graph, the trap, CNN_H would help to recognise and then have no graph left."""
+    job = build()
+    A, _ = job.pairs.batch(JOINT)
+    S = job.cnn_h(A)
+    job.descend("cnn_r", job.recognition(S.detach(), JOINT))
+    assert all(parameter.grad is None for parameter in job.cnn_h.parameters())
+    S.square().mean().backward()
+
+    S = job.cnn_h(A)
+    job.cnn_h.zero_grad(set_to_none=True)
+    job.descend("cnn_r", job.recognition(S, JOINT))
+    assert all(parameter.grad is not None for parameter in job.cnn_h.parameters())
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        S.square().mean().backward()
+
+
+def test_each_optimiser_moves_its_own_networks_only(build: Build) -> None:
+    """CNN_R's parameters and gradients stand still while CNN_H steps."""
+    job = build()
+    plain, moved = job.descend, []
+
+    def descend(name: str, loss: Tensor) -> None:
+        before = {key: state_of(network) for key, network in job.networks.items()}
+        kept = [None if x.grad is None else x.grad.clone() for x in job.cnn_r.parameters()]
+        plain(name, loss)
+        moved.append((name, {key for key, state in before.items() if not all(unchanged(state, job.networks[key]))}))
+        if name == "cnn_h":
+            after = [parameter.grad for parameter in job.cnn_r.parameters()]
+            assert all(torch.equal(a, b) for a, b in zip(kept, after, strict=True))  # type: ignore[arg-type]
+
+    job.descend = descend  # type: ignore[method-assign]
+    for step in (APART, JOINT):
+        job.step(step)
+    assert moved == [("cnn_r", {"cnn_r", "classifier"}), ("cnn_h", {"super_resolver"})] * 2
+
+    A, H = job.pairs.batch(JOINT)  # the trap: CNN_R not fixed
+    loss = l_super_identity(job.cnn_r(job.cnn_h(A)), job.cnn_r(H), torch.full((4,), 0.25))
+    assert reached(loss, job) == {"super_resolver", "cnn_r"}
+
+
+def test_steps_apart_are_the_published_losses(build: Build) -> None:
+    job = build()
+    cnn_h, cnn_r, classifier = (deepcopy(job.networks[name]) for name in ("super_resolver", "cnn_r", "classifier"))
+    A, H = job.pairs.batch(APART)
+    labels, _ = job.identities(APART)
+    _, descended = graph_of(job, APART)
+    torch.testing.assert_close(descended["cnn_h"], (cnn_h(A) - H).square().mean())
+    logits = classifier(cnn_r(H), labels, job.annealing(APART))
+    torch.testing.assert_close(descended["cnn_r"], F.cross_entropy(logits, labels))
+
+
+def test_a_joint_step_is_the_published_losses(build: Build, make_params: Make) -> None:
+    """Every term written out, from copies of the networks made before they step; CNN_R has stepped before CNN_H."""
+    assert make_params().peers["sicnn"].alpha == 8  # type: ignore[attr-defined]
+    job = build(alpha=8.0)
+    cnn_h, classifier = deepcopy(job.cnn_h), deepcopy(job.classifier)
+    recognisers, descended, plain = [deepcopy(job.cnn_r)], {}, job.descend
+
+    def descend(name: str, loss: Tensor) -> None:
+        plain(name, loss)
+        descended[name] = loss.detach()
+        recognisers.append(deepcopy(job.cnn_r))
+
+    job.descend = descend  # type: ignore[method-assign]
+    losses = job.step(JOINT)
+    A, H = job.pairs.batch(JOINT)
+    labels, _ = job.identities(JOINT)
+    with torch.no_grad():
+        S = cnn_h(A)
+        (first, later), annealing = recognisers[:2], job.annealing(JOINT)
+        wanted = {
+            "l_sr": (S - H).square().mean(),
+            "l_si": (unit(later(S)) - unit(later(H))).square().sum(dim=1).mean(),
+            "l_r_hr": F.cross_entropy(classifier(first(H), labels, annealing), labels),
+            "l_r_sr": F.cross_entropy(classifier(first(S), labels, annealing), labels),
+        }
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name].detach(), value, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(descended["cnn_r"], wanted["l_r_hr"] + wanted["l_r_sr"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(descended["cnn_h"], wanted["l_sr"] + 8 * wanted["l_si"], rtol=1e-4, atol=1e-6)
+
+
+# --- identities ------------------------------------------------------------------------------------------
+
+
+def test_labels_are_those_of_the_faces(build: Build, eight_faces: FaceSet) -> None:
+    names = ["Cal", "Ann", "Bea", "Ann", "Bea", "Cal", "Ann", "Bea"]
+    job, faces = build(hr=with_identities(eight_faces, names)), to_tensor(eight_faces.images)
+    assert job.classifier.directions.shape == (3, 8)
+    for step in range(8):
+        _, H = job.pairs.batch(step)
+        labels, weights = job.identities(step)
+        found = [[bool((face == h).all() or (face.flip(-1) == h).all()) for face in faces].index(True) for h in H]
+        assert [names[face] for face in found] == [sorted(set(names))[label] for label in labels]
+        assert weights.tolist() == [0.25] * 4
+
+
+def test_faces_without_a_name_train_pixels_only(build: Build, eight_faces: FaceSet) -> None:
+    """And the others share the whole weight of the identity losses."""
+    names = [name if face % 2 else "" for face, name in enumerate(eight_faces.identities)]
+    job = build(hr=with_identities(eight_faces, names), batch=8)
+    assert (job.label, job.classifier.directions.shape) == ("", (2, 8))
+    A, H = job.pairs.batch(JOINT)
+    known = torch.from_numpy(job.labels[job.pairs.stream.indices(JOINT)] >= 0)
+    labels, weights = job.identities(JOINT)
+    torch.testing.assert_close(weights, known / 4)
+    losses, _ = graph_of(job, JOINT)
+    logits = job.classifier(job.cnn_r(H[known]), labels[known], job.annealing(JOINT))
+    torch.testing.assert_close(losses["l_r_hr"], F.cross_entropy(logits, labels[known]))
+    S = job.cnn_h(A)
+    features_S, features_H = job.cnn_r(S[known]), job.cnn_r(H[known])
+    torch.testing.assert_close(losses["l_si"], l_super_identity(features_S, features_H, torch.full((4,), 0.25)))
+    torch.testing.assert_close(losses["l_sr"], (S - H).square().mean())
+
+    nobody = l_a_softmax(drawn(4, 2), torch.zeros(4, dtype=torch.int64), torch.zeros(4))
+    assert nobody == 0
+
+
+def test_processes_share_the_losses_of_one_global_batch(
+    build: Build, eight_faces: FaceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their mean is that of the whole batch, however the faces with a name fall to them."""
+    names = [name if face in (0, 1, 4) else "" for face, name in enumerate(eight_faces.identities)]
+    job = build(hr=with_identities(eight_faces, names), batch=8)
+    shares = [job.labels[job.pairs.stream.indices(JOINT)][half] >= 0 for half in (slice(4), slice(4, 8))]
+    assert shares[0].sum() != shares[1].sum()
+    found = []
+    for rank, size in ((0, 1), (0, 2), (1, 2)):
+        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
+        for module in (sampling, train_sicnn):
+            monkeypatch.setattr(module, "world_size", lambda size=size: size)
+        found.append(graph_of(job, JOINT)[0])
+    whole, *parts = found
+    for name in LOSSES:
+        torch.testing.assert_close((parts[0][name] + parts[1][name]) / 2, whole[name])
+
+
+@pytest.mark.parametrize("names", [[""] * 8, ["Ann"] * 8, ["Ann", *[""] * 7]])
+def test_without_identities_cnn_h_trains_alone_and_the_label_says_so(
+    build: Build, eight_faces: FaceSet, names: list[str]
+) -> None:
+    """One person can be mistaken for nobody."""
+    job = build(hr=with_identities(eight_faces, names))
+    assert job.label == "SICNN (no identities)"
+    assert ([*job.networks], [*job.optimisers]) == (["super_resolver"], ["cnn_h"])
+    for step in (APART, JOINT):
+        before = state_of(job.cnn_h)
+        losses = job.step(step)
+        assert list(losses) == LOSSES
+        assert [losses[name] > 0 for name in LOSSES] == [True, False, False, False]
+        assert not all(unchanged(before, job.cnn_h))
+        assert job.rate(step) == 1
+    with torch.no_grad():
+        assert set(job.health(job.networks)) == {"psnr_train", "psnr_bicubic"}
+    assert build().label == ""
+
+
+# --- optimisers and rates --------------------------------------------------------------------------------
+
+
+def test_the_optimisers_are_built_as_declared(build: Build) -> None:
+    job = build(optim="adam", lr=3e-4, betas=[0.7, 0.9], recogniser_lr=0.02, momentum=0.8, weight_decay=2e-4)
+    assert job.rates == {"cnn_h": 3e-4, "cnn_r": 0.02}
+    adam, sgd = job.optimisers["cnn_h"], job.optimisers["cnn_r"]
+    assert isinstance(adam, torch.optim.Adam)
+    assert (adam.defaults["betas"], adam.defaults["weight_decay"]) == ((0.7, 0.9), 0)
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.8, 2e-4)
+    held = [id(parameter) for group in sgd.param_groups for parameter in group["params"]]
+    assert held == [id(x) for network in (job.cnn_r, job.classifier) for x in network.parameters()]
+
+    both = build(optim="sgd", lr=0.01, momentum=0.8, weight_decay=2e-4)
+    sgd = both.optimisers["cnn_h"]
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.8, 2e-4)
+    assert both.rates == {"cnn_h": 0.01, "cnn_r": 0.01}
+    losses = both.step(JOINT)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_all_rates_drop_to_a_tenth_when_the_networks_train_together(build: Build) -> None:
+    job = build(iterations=100, pretrain_share=0.6)
+    assert {job.rate(step) for step in range(60)} == {1.0}
+    assert {job.rate(step) for step in range(60, 100)} == {0.1}
+    cosine = build(iterations=100, pretrain_share=0.6, lr_decay="cosine")
+    assert [cosine.rate(step) for step in (59, 60, 70)] == pytest.approx([1, 0.1, 0.1])
+    assert cosine.rate(99) == pytest.approx(0.01, rel=0.05)
+    training = Training(build())
+    training.done = JOINT
+    training.advance()
+    for name, rate in training.job.rates.items():
+        assert training.job.optimisers[name].param_groups[0]["lr"] == pytest.approx(0.1 * rate)
+
+
+# --- it learns -------------------------------------------------------------------------------------------
+
+
+def test_it_learns_eight_faces_by_heart(build: Build) -> None:
+    """From nothing: `tanh` does not start at bicubic. CNN_R tells the two people apart, also in what CNN_H makes."""
+    options = {"width": 0.125, "recogniser_width": 0.0625, "embedding": 16, "lr": 5e-3, "clip_norm": 0.2}
+    job = build(iterations=130, pretrain_share=0.9, lr_decay="cosine", **options)
+    training, (A, H) = Training(job), job.pairs.sample(8)
+    while training.done < job.iterations:
+        training.advance()
+    with torch.no_grad():
+        found, signals = psnr(job.cnn_h(A), H), job.health(job.networks)
+    print(found, signals)
+    assert found > max(30, psnr(up(A), H))
+    assert signals["psnr_train"] == pytest.approx(found, abs=1e-3)
+    assert (signals["accuracy_hr"], signals["accuracy_sr"]) == (1, 1)
+    assert signals["l_si"] < 0.05
+
+
+@pytest.mark.parametrize("optim", ["adam", "sgd"])
+def test_two_jobs_of_one_seed_train_alike(build: Build, optim: str) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        job = build(seed, optim=optim)
+        for step in (0, JOINT):
+            job.step(step)
+        states.append({(name, key): x for name, net in job.networks.items() for key, x in state_of(net).items()})
+    slopes = {name for name, value in states[0].items() if value.numel() == 1}  # all start alike and hardly move
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items() if name not in slopes)
+
+
+@pytest.mark.parametrize("optim", ["adam", "sgd"])
+def test_a_resumed_run_goes_on_alike(build: Build, optim: str) -> None:
+    """From the last step apart into the first together."""
+    first, again = Training(build(optim=optim)), Training(build(optim=optim))
+    first.done = APART
+    first.advance()
+    again.restore({name: value.clone() for name, value in first.tensors().items()}, {"step": JOINT, **first.note()})
+    for training in (first, again):
+        training.advance()
+    wanted = first.tensors()
+    assert all(torch.equal(value, wanted[name]) for name, value in again.tensors().items())
+
+
+def test_what_it_exports(build: Build, tmp_path: Path) -> None:
+    """CNN_H alone: rank-1 is measured with our own recogniser."""
+    job = build()
+    assert (job.exports, job.averaged, job.label) == (("super_resolver",), ("super_resolver",), "")
+    assert [*job.networks] == ["super_resolver", "cnn_r", "classifier"]
+    save_model(tmp_path, {"super_resolver": job.cnn_h}, job.blueprints, {"job": job.name})
+    model, A = load_model(tmp_path), job.pairs.sample(2)[0]
+    assert (model.info["job"], model.blueprints["super_resolver"].arguments) == ("sicnn", {"width": 0.0625})
+    with torch.no_grad():
+        assert torch.equal(model.networks["super_resolver"](A), job.cnn_h(A))
+
+
+def test_what_it_shows(build: Build, eight_faces: FaceSet) -> None:
+    """Signals of named faces alone; the usual sheet."""
+    names = [name if face % 2 else "" for face, name in enumerate(eight_faces.identities)]
+    job = build(hr=with_identities(eight_faces, names))
+    with torch.no_grad():
+        signals, sheet = job.health(job.networks), job.sheet(job.networks)
+        (A, H), rows = job.pairs.sample(8), job.pairs.fixed[:8]
+        S = in_batches(job.cnn_h, A)
+        known = torch.from_numpy(job.labels[rows] >= 0)
+        y = torch.from_numpy(job.labels[rows])[known]
+        features = {"hr": job.cnn_r(H[known]), "sr": job.cnn_r(S[known])}
+        right = {side: (job.classifier.cosines(f).argmax(dim=1) == y).float().mean() for side, f in features.items()}
+    assert len(y) == 4
+    distance = l_super_identity(features["sr"], features["hr"], torch.full((4,), 0.25)).item()
+    assert signals.pop("l_si") == pytest.approx(distance, rel=1e-3)
+    assert signals == pytest.approx(
+        {
+            "psnr_train": psnr(S, H),
+            "psnr_bicubic": psnr(up(A), H),
+            "accuracy_hr": right["hr"].item(),
+            "accuracy_sr": right["sr"].item(),
+        },
+        abs=1e-3,
+    )
+    assert (sheet.shape, sheet.dtype) == ((4 * 64, 8 * 64, 3), np.uint8)
+    for row, faces in ((1, up(A)), (2, S), (3, H)):
+        assert np.array_equal(sheet[row * 64 : row * 64 + 64], np.concatenate(list(to_images(faces)), axis=1))
