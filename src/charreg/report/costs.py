@@ -190,7 +190,7 @@ def training_table(results: Results, jobs: Sequence[str], params: Params) -> Tab
         iterations, batch, seconds, memory = (
             results.over_jobs([job], name) for name in ("iterations", "batch", "seconds", "peak_memory_mib")
         )
-        rows.append((f"`{job}`", (iterations, batch, generator, seconds, memory)))
+        rows.append((f"`{job}`", (iterations, generator, seconds, memory, batch)))
     trainings = [one for timing in results.timings.values() for one in (timing, *other_seeds(timing))]
     total = [float(timing["seconds"]) for timing in trainings if "seconds" in timing]
     caption = f"Together {sum(total) / 3600:.2f} h" if total else "No training time is known"
@@ -203,10 +203,10 @@ def training_table(results: Results, jobs: Sequence[str], params: Params) -> Tab
         "Training",
         (
             Column("iterations", "iterations"),
-            Column("batch", "batch"),
             Column("generator_iterations", "generator iterations of the whole system"),
             Column("seconds", "seconds", 1),
             Column("peak_memory_mib", "peak memory, MiB"),
+            Column("batch", "batch"),
         ),
         tuple(rows),
         caption,
