@@ -107,6 +107,16 @@ def test_shipped_weights_are_the_published_ones() -> None:
         ("lr_faces.face", [False, 10], "wanted a number"),
         ("hr_faces.size", True, "True"),
         ("hr_roles.test.exclude", "none.txt", "unknown key"),
+        ("hr_roles.test.stride", 2, "unknown key"),
+        ("hr_roles.train.source", "celebb", "'celebb', wanted 'packaged', 'folder', 'celeba' or 'helen'"),
+        ("hr_roles.train.split", "train", "found 'train', wanted all for source packaged"),
+        ("hr_roles.test.crop", "fixed", "only CelebA's portraits are aligned"),
+        ("hr_faces.crop", "aligned", "'aligned'"),
+        ("hr_faces.fixed_side", 0, "0"),
+        ("lr_roles.web.stride", 5, "found 5, wanted 1 for source packaged"),
+        ("lr_roles.web.stride", 0, "0"),
+        ("lr_roles.web.boxes", "hand", "'hand'"),
+        ("lr_roles.cctv.frames", 5, "unknown key"),
         ("lr_roles.web.exclude", "", "''"),
         ("device", "cuda:x", "wanted auto, cpu, cuda or cuda:N"),
         ("device", "cpu\n", "wanted auto"),
@@ -119,6 +129,24 @@ def test_wrong_values_are_refused_by_name(write: Write, key: str, value: Any, na
     assert named in message
     assert " should " not in message
     assert "pattern" not in message
+
+
+@pytest.mark.parametrize(
+    ("source", "splits"),
+    [
+        ("celeba", "train val test"),
+        ("wider_face", "train val test"),
+        ("pipa", "leftover train val test"),
+        ("folder", "mine"),
+    ],
+)
+def test_splits_are_those_of_the_source(write: Write, source: str, splits: str) -> None:
+    key, exclude = ("hr_roles.train", {}) if source == "celeba" else ("lr_roles.web", {"exclude": "none.txt"})
+    for split in ("all", *splits.split()):
+        read_all_params(write({key: {"source": source, "path": "x", "split": split, **exclude}}))
+    if source != "folder":
+        message = refusal(write({key: {"source": source, "path": "x", "split": "mine", **exclude}}))
+        assert f"{key}.split: found 'mine', wanted all or {splits.split()[0]} or" in message
 
 
 @pytest.mark.parametrize(

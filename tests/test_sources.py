@@ -1,13 +1,18 @@
 """Sources: which photographs there are, in which order, and what is known of them."""
 
 import os
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from charreg.errors import CharregError
-from charreg.sources import Box, find_photos
-from data_fixtures import odd_files, write_files
+from charreg.faces import LANDMARK_COLUMNS
+from charreg.sources import Box, find_photos, read_photo
+from data_fixtures import encoded, odd_files, portrait, write_files
+from miniature import write_tar, write_zip
 
 
 def test_folder_order_depends_on_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +54,8 @@ def test_folder_reads_boxes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("photo,left,top,width\na.png,1,2,3\n", r"boxes\.csv: found columns"),
+        ("picture,left,top,width\na.png,1,2,3\n", r"boxes\.csv: found columns .*wanted photo"),
+        ("photo,left,top,width\ngrey.pgm,1,2,3\n", r"boxes\.csv:2: found left and no height"),
         ("photo,left,top,width,height\ngrey.pgm,1,2,x,4\n", r"boxes\.csv:2: found box 1, 2, x, 4"),
         ("photo,left,top,width,height\ngrey.pgm,1,2,0,4\n", r"boxes\.csv:2: found box 1, 2, 0, 4"),
         ("photo,left,top,width,height\ngrey.pgm,1,2,nan,4\n", r"boxes\.csv:2: found box"),
@@ -70,8 +76,61 @@ def test_missing_and_empty_folders_and_unknown_sources_are_refused(tmp_path: Pat
         find_photos("folder", tmp_path / "gone")
     with pytest.raises(CharregError, match="found no picture file"):
         find_photos("folder", tmp_path)
-    with pytest.raises(CharregError, match="found 'wider', wanted packaged or folder"):
+    with pytest.raises(CharregError, match="found 'wider', wanted one of packaged, folder, celeba"):
         find_photos("wider", tmp_path)
+
+
+def test_archives_stand_for_the_folder_they_would_unpack_to(tmp_path: Path) -> None:
+    loose, packed = tmp_path / "loose", tmp_path / "packed"
+    files = {f"set/ann/{i}.png": encoded(Image.fromarray(portrait()), "PNG") for i in range(3)}
+    table = "photo,identity,split,native_side\nset/ann/1.png,ben,train,40.5\nset/ann/2.png,,test,\n"
+    for name, content in files.items():
+        (loose / name).parent.mkdir(parents=True, exist_ok=True)
+        (loose / name).write_bytes(content)
+    write_tar(packed / "set" / "ann.tar", {name.removeprefix("set/"): files[name] for name in files})
+    for root in (loose, packed):
+        (root / "boxes.csv").write_text(table)
+    whole = write_zip(tmp_path / "whole.zip", {**files, "boxes.csv": table.encode()})
+    for split, names in (("all", [0, 1, 2]), ("train", [1])):
+        one, *others = (find_photos("folder", root, split) for root in (loose, packed, whole))
+        assert [photo.name for photo in one.photos] == [f"set/ann/{i}.png" for i in names]
+        known = [(photo.name, photo.identity, photo.native_side) for photo in one.photos]
+        for other in others:
+            assert [(photo.name, photo.identity, photo.native_side) for photo in other.photos] == known
+            assert np.array_equal(read_photo(other.photos[0], 10**6).pixels, portrait())
+    assert {photo.identity for photo in find_photos("folder", loose).photos} == {"ann", "ben", ""}
+    with pytest.raises(CharregError, match="found no photograph of split val, wanted one of: test, train"):
+        find_photos("folder", loose, "val")
+    (packed / "set" / "ann").mkdir()
+    (packed / "set" / "ann" / "1.png").write_bytes(b"x")
+    with pytest.raises(CharregError, match=r"set/ann/1\.png is there twice"):
+        find_photos("folder", packed)
+
+
+def test_landmarks_of_boxes_csv(tmp_path: Path) -> None:
+    write_files(tmp_path, {"grey.pgm": odd_files()["grey.pgm"]})
+    header = f"photo,{','.join(LANDMARK_COLUMNS)}\n"
+    (tmp_path / "boxes.csv").write_text(f"{header}grey.pgm,{','.join(map(str, range(10)))}\n")
+    (photo,) = find_photos("folder", tmp_path).photos
+    assert photo.landmarks == tuple(range(10))
+    assert photo.boxes == ()
+    for rows, complaint in (
+        (f"grey.pgm{',1' * 10}\n" * 2, "csv:3: found landmarks of grey.pgm again"),
+        (f"grey.pgm{',1' * 9},x\n", "csv:2: found landmarks that are no numbers"),
+        (f"grey.pgm{',1' * 9},\n", "csv:2: found left_eye_x and no right_mouth_y"),
+    ):
+        (tmp_path / "boxes.csv").write_text(header + rows)
+        with pytest.raises(CharregError, match=complaint):
+            find_photos("folder", tmp_path)
+    (tmp_path / "boxes.csv").write_text("photo,native_side\ngrey.pgm,-1\n")
+    with pytest.raises(CharregError, match="found native_side -1"):
+        find_photos("folder", tmp_path)
+
+
+def test_what_is_sent_to_a_worker_is_small(tmp_path: Path) -> None:
+    """One place in an archive, never its whole list."""
+    path = write_zip(tmp_path / "a.zip", {f"{i:04}.png": b"" for i in range(2000)})
+    assert max(len(pickle.dumps(photo)) for photo in find_photos("folder", path).photos) < 600
 
 
 def test_names_that_are_not_utf8_are_refused_by_name(tmp_path: Path) -> None:

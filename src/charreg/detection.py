@@ -171,8 +171,10 @@ def square_of(face: DetectedFace, margin: float) -> Square:
 
 def crop_square(pixels: Pixels, square: Square, size: int) -> Pixels:
     """Cut a square and resize it by Pillow's (antialiased) BICUBIC to uint8 [size, size, 3]; edges are replicated."""
-    reach = square.side * (0.5 if not square.roll else math.sqrt(0.5)) + 4 * max(1.0, square.side / size) + 2
     height, width = pixels.shape[:2]
+    if width == height and square == Square(width / 2, height / 2, width):  # a ready crop has nothing beyond its edges
+        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+    reach = square.side * (0.5 if not square.roll else math.sqrt(0.5)) + 4 * max(1.0, square.side / size) + 2
     left, top = math.floor(square.x - reach), math.floor(square.y - reach)
     columns = np.clip(np.arange(left, math.ceil(square.x + reach)), 0, width - 1)
     rows = np.clip(np.arange(top, math.ceil(square.y + reach)), 0, height - 1)

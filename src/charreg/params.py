@@ -81,15 +81,45 @@ class PackagedPhotos(Section):
 
 
 class Source(Section):
-    """Where the photographs or portraits of one role come from."""
+    """Where the photographs or portraits of one role come from (`charreg.sources`)."""
 
-    source: Literal["packaged", "folder"]
+    source: str
     path: str
     simulated: bool = False
+    split: Annotated[str, Field(min_length=1)] = "all"  # SPLITS says which there are
+
+
+class HrSource(Source):
+    source: Literal["packaged", "folder", "celeba", "helen"]
+    crop: Literal["mtcnn", "fixed", "ready"] | None = None  # none: as hr_faces.crop
 
 
 class LrSource(Source):
+    source: Literal["packaged", "folder", "wider_face", "pipa", "surveillance"]
     exclude: Annotated[str, Field(min_length=1)]  # a file: faces to leave out, made by looking at the contact sheet
+    boxes: Literal["detector", "annotation", "ready"] = "detector"  # ready: every picture is the square of one face
+    stride: Count = 1  # of surveillance: every so-many-th frame
+
+
+# Splits by source, beside `all`; a folder's are those its boxes.csv names.
+SPLITS = {
+    "celeba": ("train", "val", "test"),
+    "wider_face": ("train", "val", "test"),
+    "pipa": ("leftover", "train", "val", "test"),
+}
+
+
+def source_faults(source: HrSource | LrSource) -> dict[str, str]:
+    """Options of a role that its source does not know: what was found and wanted, by key."""
+    name, faults = source.source, {}
+    splits = ("all", *SPLITS.get(name, ()))
+    if name != "folder" and source.split not in splits:
+        faults["split"] = f"found {source.split!r}, wanted {' or '.join(splits)} for source {name}"
+    if isinstance(source, HrSource) and source.crop == "fixed" and name != "celeba":
+        faults["crop"] = f"found 'fixed', wanted mtcnn or ready for source {name}; only CelebA's portraits are aligned"
+    if isinstance(source, LrSource) and source.stride != 1 and name != "surveillance":
+        faults["stride"] = f"found {source.stride}, wanted 1 for source {name}; surveillance alone has frames"
+    return faults
 
 
 class Detection(Section):
@@ -122,6 +152,9 @@ class Jitter(Section):
 class HrFaces(Section):
     size: Literal[64]
     lr_size: Literal[16]
+    # mtcnn: as detected; fixed: CelebA's own place for a face, other sources as mtcnn; ready: the whole picture
+    crop: Literal["mtcnn", "fixed", "ready"]
+    fixed_side: Side  # px of CelebA's 178x218
     detection_scale: Positive
     match_side: Positive  # px; the crop is framed by the box found when the face is shrunk to this longer side
     min_score: Share
@@ -438,7 +471,7 @@ class Params(Section):
     methods: list[str]
     joint_variants: list[str]
     packaged_photos: PackagedPhotos
-    hr_roles: dict[HrRole, Source]
+    hr_roles: dict[HrRole, HrSource]
     lr_roles: dict[LrRole, LrSource]
     detection: Detection
     lr_faces: LrFaces
@@ -465,6 +498,8 @@ class Params(Section):
             for role in get_args(roles):
                 if role not in getattr(self, key):
                     raise ValueError(f"{key}.{role}: {MISSING}")
+                for option, fault in source_faults(getattr(self, key)[role]).items():
+                    raise ValueError(f"{key}.{role}.{option}: {fault}")
         return self
 
     @model_validator(mode="after")

@@ -2,15 +2,17 @@
 
 import csv
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from charreg.errors import CharregError
 
 BOXES = "boxes.csv"
+BOX_COLUMNS = ("left", "top", "width", "height")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     """An annotated face, px of the photograph."""
 
@@ -20,6 +22,7 @@ class Box:
     height: float
     identity: str = ""
     album: str = ""
+    hard: bool = False  # invalid or heavily occluded: neither cropped nor missed when the detector misses it
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
@@ -27,14 +30,40 @@ class Box:
         return self.left, self.top, self.width, self.height
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a picture lies inside an archive, bytes."""
+
+    offset: int  # of the content in a tar, of the local header in a zip
+    stored: int  # in the archive
+    size: int  # of the picture file
+    crc: int | None = None  # None: of a tar, which has none
+    packed: bool = False  # deflated
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame of a video by its time stamp, and where decoding has to begin; units of the stream."""
+
+    stamp: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
 class Photo:
-    """A photograph or portrait: its file, its name inside the source (with /), what is known of its faces."""
+    """A photograph, portrait or ready crop: its name inside the source (with /), what is known of its faces.
+
+    The last five are known of portraits and ready crops at most; every worker gets one Photo at a time, so it is small.
+    """
 
     name: str
-    path: Path
+    path: Path  # the picture file, or the archive or video it lies in
     boxes: tuple[Box, ...] = ()
-    identity: str = ""  # of a portrait
+    identity: str = ""
+    album: str = ""  # or the camera
+    landmarks: tuple[float, ...] = ()  # x and y of the five `faces.LANDMARKS`, px of the photograph
+    native_side: float | None = None  # of a ready crop, px of the photograph it was cut from
+    place: Member | Frame | None = None  # where the picture lies in `path`; None: it is the file
 
 
 @dataclass(frozen=True)
@@ -51,36 +80,52 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
     Raises CharregError naming the line.
     """
     boxes: dict[str, list[Box]] = {}
-    for number, row in read_rows(path, ("photo", "left", "top", "width", "height")):
-        try:
-            sides = [float(row[key]) for key in ("left", "top", "width", "height")]
-        except ValueError:
-            sides = [math.nan]
-        if not all(math.isfinite(side) for side in sides) or min(sides[2:]) <= 0:
-            found = ", ".join(row[key] for key in ("left", "top", "width", "height"))
-            raise CharregError(
-                f"{path}:{number}: found box {found}, wanted four numbers in px, width and height above 0"
-            )
-        boxes.setdefault(row["photo"], []).append(
-            Box(sides[0], sides[1], sides[2], sides[3], row.get("identity", ""), row.get("album", ""))
-        )
+    for number, row in read_rows(path, ("photo", *BOX_COLUMNS)):
+        boxes.setdefault(row["photo"], []).append(box_of_row(row, f"{path}:{number}"))
     return boxes
 
 
-def read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+def box_of_row(row: dict[str, str], place: str) -> Box:
+    """The box of a CSV row. Raises CharregError that begins with `place`."""
+    sides = numbers_of_row(row, BOX_COLUMNS)
+    if not all(math.isfinite(side) for side in sides) or min(sides[2:]) <= 0:
+        found = ", ".join(row[key] for key in BOX_COLUMNS)
+        raise CharregError(f"{place}: found box {found}, wanted four numbers in px, width and height above 0")
+    return Box(sides[0], sides[1], sides[2], sides[3], row.get("identity", ""), row.get("album", ""))
+
+
+def numbers_of_row(row: dict[str, str], columns: Iterable[str]) -> tuple[float, ...]:
+    """The cells as numbers, NaN for what is none."""
+    numbers = []
+    for column in columns:
+        try:
+            numbers.append(float(row[column]))
+        except ValueError:
+            numbers.append(math.nan)
+    return tuple(numbers)
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of every row of a CSV file that has these columns. Raises CharregError."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = [name for name in columns if name not in (reader.fieldnames or [])]
-            if missing:
-                raise CharregError(f"{path}: found columns {reader.fieldnames}, wanted {', '.join(columns)}")
-            rows = [(reader.line_num, row) for row in reader]
+            yield from parse_rows(file, path, columns)
     except FileNotFoundError:
         raise CharregError(f"{path}: missing, wanted a CSV file with {', '.join(columns)}") from None
+
+
+def parse_rows(lines: Iterable[str], name: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """As `read_rows`, from the lines of a file called `name`."""
+    try:
+        reader = csv.DictReader(lines, strict=True)
+        missing = [column for column in columns if column not in (reader.fieldnames or [])]
+        if missing:
+            raise CharregError(f"{name}: found columns {reader.fieldnames}, wanted {', '.join(columns)}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise CharregError(
+                    f"{name}:{reader.line_num}: wrong number of cells, wanted as many as the first line has"
+                )
+            yield reader.line_num, row
     except (csv.Error, UnicodeDecodeError) as error:
-        raise CharregError(f"{path}: {error}; wanted a CSV file in UTF-8 with {', '.join(columns)}") from None
-    for number, row in rows:
-        if None in row or None in row.values():
-            raise CharregError(f"{path}:{number}: wrong number of cells, wanted as many as the first line has")
-    return rows
+        raise CharregError(f"{name}: {error}; wanted a CSV file in UTF-8 with {', '.join(columns)}") from None
