@@ -20,6 +20,7 @@ from charreg.metrics.features import (
     load_inception,
     read_weights,
 )
+from charreg.metrics.frechet import Gaussian, frechet_distance
 from charreg.params import Params
 
 Array = np.ndarray[Any, Any]
@@ -108,6 +109,16 @@ def test_memory_maps_and_empty_sets_are_read(lite0: FeatureNetwork, tmp_path: Pa
     assert lite0.extract(images[:0], batch=2).shape == (0, 1280)
 
 
+def test_features_lie_in_a_file_without_a_name(
+    lite0: FeatureNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their memory is the file's; nothing is left where the temporary folder is, whatever happens to the process."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    features = lite0.extract(faces(3), batch=2)
+    assert isinstance(features.base, np.memmap)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "images", [faces(2).astype(np.float32), faces(2).transpose(0, 3, 1, 2), faces(2)[..., :1], faces(2)[0]]
 )
@@ -159,6 +170,38 @@ def test_inception_is_pytorch_fids(inception_file: tuple[Path, str], monkeypatch
         assert np.abs(plain(ours.prepare(images)).numpy() - wanted).max() > 1e-3 * scale
 
 
+def test_the_distance_is_pytorch_fids_from_the_same_files(
+    inception_file: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PNG files and pytorch_fid's own functions against memory-mapped arrays and ours, to 1e-4 of the distance."""
+    from PIL import Image
+    from pytorch_fid import fid_score
+    from pytorch_fid import inception as fid
+
+    path, sha256 = inception_file
+    monkeypatch.setattr(fid, "load_state_dict_from_url", lambda *_, **__: torch.load(path, weights_only=True))
+    theirs, ours = fid.InceptionV3([3]).eval(), load_inception(path, sha256, CPU)
+    gaussians, statistics = [], []
+    for seed in (1, 2):
+        images = faces(3, seed=seed) // (1 + seed)
+        files = [tmp_path / f"{seed}-{i}.png" for i in range(len(images))]
+        for file, image in zip(files, images, strict=True):
+            Image.fromarray(image).save(file)
+        wanted = fid_score.get_activations(files, theirs, 3, 2048, CPU, 0)
+        found = ours.extract(images, batch=2)
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+        gaussians.append(Gaussian.of(found))
+        statistics.append((wanted.mean(axis=0), wanted - wanted.mean(axis=0)))
+    # Two covariances of rank 2 in 2,048 dimensions share their roots with those of a basis of both.
+    basis = np.linalg.qr(np.concatenate([each for _, each in statistics]).T.astype(np.float64))[0]
+    covariances = [np.cov(deviations @ basis, rowvar=False) for _, deviations in statistics]
+    shift = statistics[0][0] - statistics[1][0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy on singular products
+        spread = fid_score.calculate_frechet_distance(np.zeros(6), covariances[0], np.zeros(6), covariances[1])
+    assert frechet_distance(*gaussians) == pytest.approx(float(shift @ shift + spread), rel=1e-4)
+
+
 def test_preparing_large_images_takes_no_antialias() -> None:
     """pytorch_fid shrinks without; with antialias (as torchvision and Pillow do) the input differs."""
     network = FeatureNetwork("inception", torch.nn.Identity(), 3, 299, (0.5,) * 3, (0.5,) * 3, CPU, "")
@@ -176,7 +219,7 @@ def test_inception_is_chosen_by_the_params(inception_file: tuple[Path, str], mak
     params: Params = make_params(changes)
     assert load_feature_network(params.evaluate, CPU).name == "inception"
     params = make_params({"evaluate.features": "inception"})
-    remedy = r"download pt_inception-2015-12-05-6726825d\.pth \(.*fid_weights\) and set evaluate\.weights to its path"
+    remedy = r"run charreg fetch-weights inception and set evaluate\.weights to the path it prints"
     with pytest.raises(CharregError, match=f"evaluate.weights: empty.*{remedy}"):
         load_feature_network(params.evaluate, CPU)
     params = make_params({**changes, "evaluate.weights": "/nowhere/weights.pth"})

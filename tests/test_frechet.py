@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from charreg.errors import CharregError
-from charreg.metrics.bootstrap import centred_interval, multiplicities
+from charreg.metrics import frechet as module
+from charreg.metrics.bootstrap import centred_interval, multiplicities, resampled_means
 from charreg.metrics.frechet import Gaussian, Moments, bootstrap_frechet, frechet_distance
 
 Array = np.ndarray[Any, Any]
@@ -114,7 +115,7 @@ def test_old_wrong_ways_fail() -> None:
     assert commuting != pytest.approx(right, rel=1e-2)
 
 
-@pytest.mark.parametrize(("n", "dims"), [(9, 30), (25, 30), (150, 8)])
+@pytest.mark.parametrize(("n", "dims"), [(9, 30), (25, 30), (30, 8)])
 def test_bootstrap_is_the_distance_of_every_resample(n: int, dims: int) -> None:
     """Also where a resample has fewer images than features: no approximation."""
     real, generated = Gaussian.of(draw(80, dims, seed=8)), draw(n, dims, seed=9, shift=0.3)
@@ -122,6 +123,55 @@ def test_bootstrap_is_the_distance_of_every_resample(n: int, dims: int) -> None:
     for value, counts in zip(found, multiplicities(n, 6, 0), strict=True):
         resample = np.repeat(generated, counts.astype(int), axis=0)
         assert value == pytest.approx(frechet_distance(real, Gaussian.of(resample)), rel=1e-6)
+
+
+@pytest.mark.parametrize("times", [5, 40])
+def test_bootstrap_of_many_images_is_linear_and_near_the_exact_one(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same resamples: nearly the same spread, around the estimate."""
+    dims = 12
+    real, generated = Gaussian.of(draw(900, dims, seed=8)), draw(times * dims, dims, seed=9, shift=0.3)
+    monkeypatch.setattr(module, "BLOCK", 17)  # read in pieces
+    linear = bootstrap_frechet(real, generated, 400, 0)
+    monkeypatch.setattr(module, "LINEAR", 10**9)
+    exact = bootstrap_frechet(real, generated, 400, 0)
+    point = frechet_distance(real, Gaussian.of(generated))
+    assert linear.std() == pytest.approx(exact.std(), rel=0.15 if times == 5 else 0.03)
+    assert np.corrcoef(linear, exact)[0, 1] > (0.85 if times == 5 else 0.98)
+    assert linear.mean() == pytest.approx(point, abs=3 * linear.std() / 20)
+    wrong = resampled_means(np.square(generated - real.mean).sum(axis=1), 400, 0)  # without what the covariances share
+    assert wrong.std() > 1.2 * exact.std()
+
+
+def test_means_are_those_of_the_multiplicities() -> None:
+    values = np.random.default_rng(0).normal(size=30)
+    np.testing.assert_allclose(resampled_means(values, 21, 1, "a"), multiplicities(30, 21, 1, "a") @ values / 30)
+
+
+def test_memory_mapped_features_are_read_in_blocks(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = draw(500, 16, seed=5).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    whole = Gaussian.of(x)
+    monkeypatch.setattr(module, "BLOCK", 37)
+    mapped = Gaussian.of(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert mapped.n == 500
+    np.testing.assert_allclose(mapped.root.T @ mapped.root, whole.root.T @ whole.root, rtol=1e-9, atol=1e-9)
+
+
+def test_the_root_stops_at_the_rank() -> None:
+    """30 images of 200 features: covariance of rank 29, whose other 171 directions are rounding noise."""
+    x = draw(30, 200, seed=6)
+    gaussian = Moments.of(x).gaussian()
+    assert gaussian.root.shape == (29, 200)
+    np.testing.assert_allclose(gaussian.root.T @ gaussian.root, np.cov(x, rowvar=False), atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(500, 600), (30, 600)])
+def test_roots_of_eigenvalues_agree_with_singular_values(n: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = Gaussian.of(draw(n, 64, seed=3)), Gaussian.of(draw(m, 64, seed=4, shift=0.2))
+    exact = frechet_distance(a, b)
+    monkeypatch.setattr(module, "LARGE", 1)
+    assert frechet_distance(a, b) == pytest.approx(exact, rel=1e-7)
+    assert frechet_distance(a, a) < 1e-6 * a.total_variance
 
 
 def test_the_interval_is_centred_because_resamples_lie_above_the_estimate() -> None:

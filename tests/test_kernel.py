@@ -106,3 +106,16 @@ def test_bootstrap_with_repeated_pairs_would_be_biased() -> None:
 def test_one_image_is_refused() -> None:
     with pytest.raises(CharregError, match="found 1 image, wanted at least 2"):
         kernel_distance(draw(5, 2, 0), draw(1, 2, 1), 3, 10, 0)
+
+
+def test_bootstrap_of_many_features_is_linear_and_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same resamples: nearly the same values but for a constant, also when a sample stands for all features."""
+    real, generated = draw(80, 6, 2), draw(300, 6, 3, 0.4)
+    exact = bootstrap_kernel(real, generated, 200, 0)
+    monkeypatch.setattr(module, "LARGE", 10)
+    monkeypatch.setattr(module, "BLOCK", 64)
+    for sample in (5000, 150):
+        monkeypatch.setattr(module, "SAMPLE", sample)
+        linear = bootstrap_kernel(real, generated, 200, 0)
+        assert linear.std() == pytest.approx(exact.std(), rel=0.1)
+        assert np.corrcoef(linear, exact)[0, 1] > 0.97

@@ -1,8 +1,9 @@
-"""The `charreg` command: profiles as flags for `dvc exp run`, a check of params.yaml, the resume states."""
+"""The `charreg` command: profiles, checks before a run, weight files, resume states, faces without the pipeline."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -10,9 +11,11 @@ import yaml
 from charreg.errors import run
 from charreg.params import check_params, read_all_params
 from charreg.profiles import apply_profile, override_flags, read_profile
+from charreg.weights import KNOWN, fetch
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+WeightsName = Literal["inception", "vgg19"]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.")]
 
 
@@ -38,6 +41,25 @@ def check(params: ParamsFile = Path("params.yaml")) -> None:
 
 
 @app.command()
+def doctor(
+    name: Annotated[str, typer.Argument(metavar="[PROFILE]", help="A file of profiles/, without .yaml.")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, as -S of dvc exp run.")] = None,
+    params: ParamsFile = Path("params.yaml"),
+    folder: Annotated[Path, typer.Option("--profiles", help="The folder with profiles.")] = Path("profiles"),
+    timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Measure steps and photographs.")] = True,
+) -> None:
+    """Check data, disk, memory, time, weights and versions before a run; exit status 1 if it would fail."""
+    from charreg.doctor import examine  # torch takes seconds; the other commands do without
+
+    path, faults = folder / f"{name}.yaml" if name else None, 0
+    for finding in examine(params, path, settings or [], params.with_name("constraints.txt"), timing):
+        print(finding, flush=True)
+        faults += finding.level == "FAULT"
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command()
 def scratch(
     clear: Annotated[bool, typer.Option("--clear", help="Remove them, except those of running trainings.")] = False,
 ) -> None:
@@ -57,6 +79,20 @@ def scratch(
         if clear and not held:
             shutil.rmtree(folder)
         print(f"{folder.parent.name}/{folder.name}  {where}  {size / 2**20:.1f} MiB  {word}")
+
+
+@app.command("fetch-weights")
+def fetch_weights(
+    name: Annotated[WeightsName, typer.Argument(help="The network of FID, or of SRGAN's content loss.")] = "inception",
+    url: Annotated[str, typer.Option("--url", help="Another address of the same file.")] = "",
+) -> None:
+    """Download a weight file to data/weights, checked by its SHA-256; a broken download continues."""
+    known = KNOWN[name]
+    path, sha256 = fetch(replace(known, url=url) if url else known)
+    print(f"{path}: sha256 {sha256}")
+    if len(known.sha256) < len(sha256):
+        print(f"only the first digits of its SHA-256 are published ({known.sha256}); they agree, the rest is unchecked")
+    print(f"dvc exp run {known.use.format(path=path, sha256=sha256)}")
 
 
 @app.command()

@@ -22,7 +22,7 @@ from charreg.resampling import up
 
 VGG_FACTOR = 0.006  # Ledig et al.: features over 12.75 make the content loss comparable to the mse of the pixels
 VGG_LAYERS = {54: 36, 22: 9}  # phi_ij, after the activation of conv i_j's row: how many of torchvision's layers
-VGG_REMEDY = "download torchvision's vgg19-dcbb9e9d.pth, or leave the path empty to use the recogniser's features"
+VGG_REMEDY = "run charreg fetch-weights vgg19, or leave the path empty to use the recogniser's features"
 
 
 class ContentLoss(nn.Module):

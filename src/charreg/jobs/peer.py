@@ -1,5 +1,6 @@
 """What the jobs of the compared systems share: what they may read, and the usual signals and sheet."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from charreg.errors import CharregError
 from charreg.faces import FaceSet
 from charreg.jobs.data import Pairs
 from charreg.jobs.signals import SHEET_FACES, in_batches, psnr, rows_of_faces
@@ -50,3 +52,25 @@ class PeerJob(Job):
         """Rows: artificial LR, bicubic, super-resolved, HR."""
         A, H = self.pairs.sample(SHEET_FACES)
         return rows_of_faces(A, up(A), networks["super_resolver"](A), H)
+
+
+def job_of(peer: str) -> type[PeerJob]:
+    """The one PeerJob of charreg/jobs/train_<peer>.py."""
+    name = f"charreg.jobs.train_{peer}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise CharregError(
+            f"peers.{peer}: no file src/charreg/jobs/train_{peer}.py, wanted the job of this peer"
+        ) from None
+    jobs = [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, PeerJob) and found.__module__ == name
+    ]
+    if len(jobs) != 1 or jobs[0].name != peer:
+        found = ", ".join(job.__name__ for job in jobs) or "none"
+        raise CharregError(f"{module.__file__}: found jobs {found}, wanted one PeerJob with name = {peer!r}")
+    return jobs[0]

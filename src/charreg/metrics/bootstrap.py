@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from charreg.sampling import random_numbers
 
+RESAMPLES = 8  # drawn at a time where images are many
 Floats = npt.NDArray[np.float64]
 
 
@@ -14,6 +15,16 @@ def multiplicities(count: int, resamples: int, *words: object) -> Floats:
     A function of the words (seed, metric) alone.
     """
     return random_numbers(*words, "bootstrap").multinomial(count, np.full(count, 1 / count), resamples).astype(float)
+
+
+def resampled_means(values: Floats, resamples: int, *words: object) -> Floats:
+    """Means [resamples] of resampled values [N], over the draws of `multiplicities`, made a few at a time."""
+    random, n = random_numbers(*words, "bootstrap"), len(values)
+    means = np.zeros(resamples)
+    for start in range(0, resamples, RESAMPLES):
+        some = slice(start, min(start + RESAMPLES, resamples))
+        means[some] = random.multinomial(n, np.full(n, 1 / n), some.stop - some.start) @ values / n
+    return means
 
 
 def centred_interval(point: float, resampled: Floats) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from charreg.faces import FaceSet, digest_of_faces
 from charreg.files import sha256_of_file, write_json
 from charreg.metrics.bootstrap import centred_interval
 from charreg.metrics.features import FeatureNetwork
-from charreg.metrics.frechet import Gaussian, Moments, bootstrap_frechet, frechet_distance
+from charreg.metrics.frechet import BLOCK, Gaussian, Moments, bootstrap_frechet, frechet_distance
 from charreg.metrics.kernel import bootstrap_kernel, kernel_distance
 from charreg.metrics.scores import Scores
 from charreg.params import Evaluate
@@ -88,20 +88,32 @@ def _split(
     moments: dict[str, Moments] = {}
     samples: dict[str, list[npt.NDArray[np.float32]]] = {part: [] for part in members}
     start = 0
-    for batch in batches:
-        rows = slice(start, start + len(batch))
-        start += len(batch)
+    for block in _blocks(batches):
+        rows = slice(start, start + len(block))
+        start += len(block)
         for part in members:
-            samples[part].append(batch[kept[part][rows]])
+            samples[part].append(block[kept[part][rows]])
         for part in large:
             if members[part][rows].any():
-                seen = Moments.of(batch[members[part][rows]])
+                seen = Moments.of(block[members[part][rows]])
                 moments[part] = moments[part] + seen if part in moments else seen
     found = {}
     for part in members:
         sample = np.concatenate(samples[part])
         found[part] = Reference(moments[part].gaussian() if part in large else Gaussian.of(sample), sample)
     return found
+
+
+def _blocks(batches: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
+    """The rows of a stream, BLOCK or a few more at a time: matrices of all features are added once a block."""
+    waiting: list[npt.NDArray[np.float32]] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= BLOCK:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _evenly_spaced(member: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

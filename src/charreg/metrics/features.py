@@ -9,6 +9,7 @@
 import hashlib
 import importlib.util
 import io
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,7 @@ LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INCEPTION_SIDE = 299  # px
-INCEPTION_REMEDY = (
-    "download pt_inception-2015-12-05-6726825d.pth (pytorch-fid, release fid_weights) "
-    "and set evaluate.weights to its path"
-)
+INCEPTION_REMEDY = "run charreg fetch-weights inception and set evaluate.weights to the path it prints"
 DISTANCES = {"efficientnet_lite0": ("fd_imagenet", "kd_imagenet"), "inception": ("fid", "kid")}
 
 
@@ -72,8 +70,19 @@ class FeatureNetwork:
                 yield self.module(self.prepare(images[start : start + batch])).cpu().numpy()
 
     def extract(self, images: npt.NDArray[Any], batch: int) -> npt.NDArray[np.float32]:
-        """Features [N, dims] of uint8 images [N, H, W, 3]; the batch size changes rounding only (about 1e-6)."""
-        return np.concatenate([np.zeros((0, self.dims), np.float32), *self.stream(images, batch)])
+        """Features [N, dims] of uint8 images [N, H, W, 3]; the batch size changes rounding only (about 1e-6).
+
+        They are memory-mapped from a file without a name in the temporary folder (TMPDIR), 8 KiB an image for
+        inception, which is gone when the array is. Raises OSError when there is no room for it.
+        """
+        with tempfile.TemporaryFile() as file:
+            for features in self.stream(images, batch):
+                file.write(features.tobytes())
+            file.flush()
+            if not len(images):  # nothing cannot be mapped
+                return np.zeros((0, self.dims), np.float32)
+            mapped = np.memmap(file, np.float32, "c", shape=(len(images), self.dims))  # c: torch wants writable arrays
+            return np.asarray(mapped)
 
 
 def load_feature_network(options: Evaluate, device: torch.device) -> FeatureNetwork:

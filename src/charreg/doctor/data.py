@@ -1,0 +1,187 @@
+"""The raw data of every role: there, well-formed, how much, and how long its faces take to find."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from charreg.doctor.findings import Finding, Level, duration
+from charreg.errors import CharregError
+from charreg.extraction import crop_of, extract_hr_faces, extract_lr_faces, read_exclusions
+from charreg.found import Found
+from charreg.packaged import make_packaged_photos
+from charreg.params import HrSource, LrSource, Params
+from charreg.sources import Photo, PhotoList, find_photos
+
+MEASURED = 5  # photographs of a role, evenly spaced
+PORTRAITS_PER_PERSON = 10  # of the packaged ones
+ASSUMED_FACES = 5.0  # of a photograph, where nothing is annotated and nothing measured: WIDER FACE gives 4.8
+
+
+@dataclass(frozen=True)
+class Role:
+    """What is known of a role's photographs before they are extracted."""
+
+    key: str  # as in params.yaml: lr_roles.web
+    count: int
+    faces_per_photo: float
+    photos: list[Photo]  # may be fewer than `count` while they are yet to be made
+    seconds: float | None = None  # of one photograph on one worker
+
+    @property
+    def faces(self) -> int:
+        """Crops the role will have, about."""
+        return round(self.count * self.faces_per_photo)
+
+
+def check_roles(params: Params, timing: bool) -> tuple[dict[str, Role], list[Finding]]:
+    """Every role whose data is there, by its key, and what was found."""
+    roles, findings = {}, []
+    with tempfile.TemporaryDirectory() as samples:
+        for key, source in sources_of(params).items():
+            try:
+                role = _role(key, source, params, Path(samples) if timing else None)
+            except CharregError as error:
+                findings.append(Finding("FAULT", key, str(error)))
+                continue
+            text = f"{source.source} {source.path}: {role.count:,} photographs"
+            if timing:
+                role, found = _measure(role, source, params)
+                faults = [each for each in found if each.fault]
+                if faults:
+                    text += f", {len(faults)} of {len(found)} tried are {faults[0].fault} ({faults[0].photo})"
+                findings.append(Finding(_level(len(faults), len(found)), key, text))
+            else:
+                findings.append(Finding("ok", key, text))
+            roles[key] = role
+    return roles, [*findings, *_shared_paths(params), *_exclude_lists(params)]
+
+
+def _level(faults: int, tried: int) -> Level:
+    return "ok" if not faults else "FAULT" if faults == tried else "warning"
+
+
+def sources_of(params: Params) -> dict[str, HrSource | LrSource]:
+    """Every role's source by its key."""
+    hr: dict[str, HrSource | LrSource] = {f"hr_roles.{role}": source for role, source in params.hr_roles.items()}
+    return hr | {f"lr_roles.{role}": source for role, source in params.lr_roles.items()}
+
+
+def _role(key: str, source: HrSource | LrSource, params: Params, samples: Path | None) -> Role:
+    """Raises CharregError when the data is not there or not laid out as its source wants."""
+    path, made = Path(source.path), None
+    if source.source == "packaged" and not path.exists():
+        made = _packaged_count(key, path, params)
+        if samples is None:
+            return Role(key, made, _assumed_faces(key, [], params), [])
+        path = _packaged_samples(samples, params) / path.relative_to(path.parents[1])
+    photos = _find(source, path)
+    return Role(key, made or len(photos.photos), _assumed_faces(key, photos.photos, params), photos.photos)
+
+
+def _find(source: HrSource | LrSource, path: Path) -> PhotoList:
+    stride = source.stride if isinstance(source, LrSource) else 1
+    return find_photos(source.source, path, source.split, stride)
+
+
+def _packaged_count(key: str, path: Path, params: Params) -> int:
+    """Photographs that stage packaged_photos will put at a path that ends in portraits/<role> or photos/<role>."""
+    options, kind, role = params.packaged_photos, path.parent.name, path.name
+    counts: Mapping[str, int] = {}
+    if kind == "photos":
+        counts = {str(name): count for name, count in options.photos.items()}
+    elif kind == "portraits":
+        counts = {str(name): count * PORTRAITS_PER_PERSON for name, count in options.people.items()}
+    if role not in counts:
+        raise CharregError(f"{path}: no such folder, and stage packaged_photos makes none of this name; see {key}.path")
+    return counts[role]
+
+
+def _packaged_samples(folder: Path, params: Params) -> Path:
+    """One packaged photograph of each role, made once."""
+    if not any(folder.iterdir()):
+        options = params.packaged_photos
+        make_packaged_photos(
+            folder, options.model_copy(update={"photos": dict.fromkeys(options.photos, 1)}), params.seed
+        )
+    return folder
+
+
+def _assumed_faces(key: str, photos: list[Photo], params: Params) -> float:
+    """Crops a photograph gives: copies of a portrait; annotated faces of the size wanted, where they are known."""
+    if key.startswith("hr_roles"):
+        return params.hr_faces.copies if key == "hr_roles.train" else 1
+    if params.lr_roles[key.removeprefix("lr_roles.")].boxes == "ready":  # type: ignore[index]
+        return 1
+    low, high = params.lr_faces.face
+    sides = [max(box.width, box.height) for photo in photos for box in photo.boxes]
+    return sum(low <= side <= high for side in sides) / len(photos) if sides else ASSUMED_FACES
+
+
+def _measure(role: Role, source: HrSource | LrSource, params: Params) -> tuple[Role, list[Found]]:
+    """Extract some photographs of a role as its stage does."""
+    step = max(1, len(role.photos) // MEASURED)
+    found, times = [], []
+    for photo in role.photos[::step][:MEASURED]:
+        start = time.perf_counter()
+        found.append(_extract(photo, role.key, source, params))
+        times.append(time.perf_counter() - start)
+    if len(times) > 1:
+        times = times[1:]  # the first loads the detector
+    faces = role.faces_per_photo
+    if isinstance(source, LrSource) and source.boxes == "detector":
+        faces = statistics.fmean(len(each.faces) for each in found)
+    return replace(role, seconds=statistics.fmean(times), faces_per_photo=faces), found
+
+
+def _extract(photo: Photo, key: str, source: HrSource | LrSource, params: Params) -> Found:
+    if isinstance(source, LrSource):
+        return extract_lr_faces(photo, source.source, params.detection, params.lr_faces, (), source.boxes)
+    options = params.hr_faces.model_copy(update={"crop": crop_of(source, params.hr_faces)})
+    copies = options.copies if key == "hr_roles.train" else 1
+    return extract_hr_faces(photo, source.source, params.detection, options, copies, params.seed)
+
+
+def _shared_paths(params: Params) -> Iterator[Finding]:
+    """Roles that would look at the same photographs."""
+    seen: dict[tuple[str, str], str] = {}
+    for key, source in sources_of(params).items():
+        place = (source.path, source.split)
+        if place in seen:
+            yield Finding(
+                "warning", key, f"the same photographs as {seen[place]} ({source.path}); training and tests overlap"
+            )
+        seen.setdefault(place, key)
+
+
+def _exclude_lists(params: Params) -> Iterator[Finding]:
+    for role, source in params.lr_roles.items():
+        try:
+            read_exclusions(Path(source.exclude))
+        except CharregError as error:
+            yield Finding("FAULT", f"lr_roles.{role}.exclude", str(error))
+
+
+def extraction_time(roles: Mapping[str, Role], params: Params) -> Iterator[Finding]:
+    """The time of every extraction on its workers, as measured here."""
+    for key, role in roles.items():
+        if role.seconds is None:
+            continue
+        executor = params.hr_faces.executor if key.startswith("hr_roles") else params.lr_faces.executor
+        workers = workers_of(executor)
+        words = f"{role.count:,} photographs x {role.seconds:.3g} s"
+        if executor.startswith("dask"):
+            yield Finding("ok", f"time of {key}", f"{duration(role.count * role.seconds)} of one dask worker ({words})")
+            continue
+        used = min(workers, os.cpu_count() or 1)
+        yield Finding(
+            "ok", f"time of {key}", f"{duration(role.count * role.seconds / used)} ({words} / {used} processes)"
+        )
+
+
+def workers_of(executor: str) -> int:
+    """Processes of this machine an executor has."""
+    return int(executor.partition(":")[2]) if executor.startswith("processes") else 1

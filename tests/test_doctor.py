@@ -1,0 +1,281 @@
+"""`charreg doctor`: what it says of a sound project, and that every injected fault is a FAULT in one line."""
+
+import hashlib
+import shutil
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from charreg.checkpoint import Scratch
+from charreg.cli import app
+from charreg.doctor import examine, read_settings, resources, trainings
+from charreg.doctor.data import check_roles
+from charreg.doctor.environment import processes_of
+from charreg.doctor.findings import Finding, duration, size
+from charreg.doctor.trainings import measure, plans
+from charreg.errors import run
+from charreg.params import Params, Schedule
+from charreg.training import Training
+from conftest import ROOT, toy_content
+from data_fixtures import damaged_files, encoded, portrait
+
+Disk = namedtuple("Disk", "total used free")  # what shutil.disk_usage gives
+SMALL = {"width": 4, "blocks": 1, "d_width": 4, "batch": 4}  # of SRGAN
+Check = Callable[..., dict[str, Finding]]
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Findings by subject, in a project with folders of photographs and toy params."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    content = toy_content({"methods": ["bicubic", "vdsr", "srgan", "cr"], "joint_variants": ["cr"]})
+    content["peers"] = {name: content["peers"][name] for name in ("vdsr", "srgan")}
+    content["peers"]["vdsr"] |= {"width": 4, "depth": 3}
+    content["peers"]["srgan"] |= SMALL
+    for key in ("hr_roles", "lr_roles"):
+        for role, source in content[key].items():
+            source |= {"source": "folder", "path": f"raw/{key}/{role}"}
+            for person in ("ann", "bob"):
+                folder = tmp_path / source["path"] / person
+                folder.mkdir(parents=True)
+                (folder / "1.png").write_bytes(encoded(Image.fromarray(portrait()), "PNG"))
+            if key == "lr_roles":
+                (tmp_path / f"{role}.txt").write_text("", encoding="utf-8")
+                source["exclude"] = f"{role}.txt"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/long.yaml").write_text("epoch_scale: 1000\n", encoding="utf-8")
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+
+    def check(*settings: str, profile: Path | None = None, timing: bool = False) -> dict[str, Finding]:
+        found = list(examine(Path("params.yaml"), profile, settings, Path("constraints.txt"), timing))
+        assert all("\n" not in str(finding) for finding in found)
+        return {finding.subject: finding for finding in found}
+
+    return check
+
+
+def faults(found: dict[str, Finding]) -> set[str]:
+    return {subject for subject, finding in found.items() if finding.level == "FAULT"}
+
+
+def test_a_sound_project_has_no_fault(check: Check) -> None:
+    found = check()
+    assert faults(found) == set()
+    assert found["hr_roles.train"].text == "folder raw/hr_roles/train: 2 photographs"
+    assert found["train_peer@vdsr"].text == "500 steps of batch 8"
+    assert {"pretrain_sr", "finetune_joint@cr", "train_peer@srgan", "disk", "device", "versions"} <= found.keys()
+    assert not any(subject.startswith("time") for subject in found)
+
+
+def test_with_timing_every_training_and_role_has_a_time(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainings, "PATIENCE", 0.0)  # the least number of steps
+    found = check(timing=True)
+    assert faults(found) == set()
+    assert found["pretrain_sr"].text.endswith(" s)")
+    assert "6 steps of batch 4 x" in found["pretrain_sr"].text
+    assert "2 photographs x" in found["time of lr_roles.web"].text
+    assert "of training in one process on this machine" in found["time of all trainings"].text
+    assert found["memory of training"].level in ("ok", "warning")
+
+
+def test_measured_steps_reach_every_phase_and_change_no_weight(
+    make_params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainings, "PATIENCE", 1e9)
+    params = make_params({f"peers.srgan.{key}": value for key, value in {**SMALL, "iterations": 50}.items()})
+    plan = next(plan for plan in plans(params, tmp_path, torch.device("cpu")) if plan.name == "train_peer@srgan")
+    job = plan.make()
+    before = {name: value.clone() for name, value in job.networks["super_resolver"].named_parameters()}
+    steps, original = [], job.step
+
+    def step(number: int) -> Any:
+        steps.append(number)
+        return original(number)
+
+    job.step = step  # type: ignore[method-assign]
+    assert trainings.seconds_of_a_step(Training(job)) > 0
+    late = sum(number >= 40 for number in steps[trainings.WARM_UP :])
+    assert len(steps) == trainings.WARM_UP + trainings.STEPS
+    assert late == pytest.approx(0.2 * trainings.STEPS, abs=1)  # gan_share of the run
+    for name, value in job.networks["super_resolver"].named_parameters():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
+
+
+def test_sizes_are_those_of_the_files(make_params: Callable[..., Params], tmp_path: Path) -> None:
+    plan = next(plan for plan in plans(make_params(), tmp_path, torch.device("cpu")) if plan.name == "pretrain_sr")
+    job = plan.make()
+    training = Training(job)
+    training.advance()
+    scratch = Scratch("pretrain_sr", {}, tmp_path)
+    scratch.folder.mkdir(parents=True)
+    scratch.save(1, training.tensors(), training.note())
+    written = next(scratch.folder.glob("*.safetensors")).stat().st_size
+    assert measure(plan, timing=False).state_bytes == pytest.approx(written, rel=0.2)
+
+
+# --- faults ----------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_profile_and_a_wrong_key_stop_at_the_parameters(check: Check) -> None:
+    found = check(profile=Path("profiles/longg.yaml"))
+    assert found.keys() == {"parameters"}
+    assert found["parameters"].text == "profiles/longg.yaml: no such profile, found long"
+    assert "lamda_cr: unknown key" in check("lamda_cr=1")["parameters"].text
+    assert "lambda_cr: found 'abc'" in check("lambda_cr=abc")["parameters"].text
+    assert "wanted key=value" in check("lambda_cr")["parameters"].text
+
+
+def test_settings_follow_the_profile(check: Check) -> None:
+    found = check("pretrain_sr.iterations=7", "seeds=[0, 1]", profile=Path("profiles/long.yaml"))
+    assert found["pretrain_sr"].text == "7,000 steps of batch 4 x 2 seeds"
+
+
+def test_missing_data_is_named(check: Check, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "raw/lr_roles/web")
+    (tmp_path / "cctv.txt").unlink()
+    found = check()
+    assert faults(found) == {"lr_roles.web", "lr_roles.cctv.exclude"}
+    assert "raw/lr_roles/web: no such folder" in found["lr_roles.web"].text
+    assert "cctv.txt" in found["lr_roles.cctv.exclude"].text
+
+
+def test_packaged_photographs_that_are_yet_to_be_made_are_counted(check: Check) -> None:
+    found = check("lr_roles.web={source: packaged, path: data/packaged/photos/web, exclude: web.txt}")
+    assert found["lr_roles.web"].text == "packaged data/packaged/photos/web: 2 photographs"
+    found = check("lr_roles.web={source: packaged, path: data/packaged/photos/wep, exclude: web.txt}")
+    assert "packaged_photos makes none of this name" in found["lr_roles.web"].text
+
+
+def test_unreadable_photographs_are_a_warning_and_nothing_else_a_fault(check: Check, tmp_path: Path) -> None:
+    folder = tmp_path / "raw/lr_roles/web"
+    (folder / "ann/2.jpg").write_bytes(damaged_files()["truncated.jpg"][0])
+    levels = {}
+    for state in ("one", "all"):
+        if state == "all":
+            for path in folder.rglob("*.png"):
+                path.write_bytes(b"")
+        _, found = check_roles(read_settings(Path("params.yaml"), None, []), timing=True)
+        levels[state] = next(finding for finding in found if finding.subject == "lr_roles.web")
+    assert levels["one"].level == "warning"
+    assert "1 of 3 tried are truncated (ann/2.jpg)" in levels["one"].text
+    assert levels["all"].level == "FAULT"
+
+
+def test_roles_that_share_photographs_are_a_warning(check: Check) -> None:
+    found = [each for each in check("lr_roles.web.path=raw/lr_roles/train").values() if each.level == "warning"]
+    assert any("the same photographs as lr_roles.train" in finding.text for finding in found)
+
+
+def test_weights_are_checked(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    inception = ("evaluate.features=inception", "evaluate.weights=w.pth")
+    assert check(*inception, f"evaluate.weights_sha256={sha256}")["evaluate.weights"].level == "ok"
+    found = check(*inception)
+    assert faults(found) == {"evaluate.weights"}
+    assert f"w.pth: sha256 {sha256} differs from 6726825d0af5" in found["evaluate.weights"].text
+    assert "charreg fetch-weights inception" in check("evaluate.features=inception")["evaluate.weights"].text
+    found = check("peers.srgan.vgg=none.pth")
+    assert faults(found) == {"peers.srgan.vgg"}
+    assert "none.pth: no such file; run charreg fetch-weights vgg19" in found["peers.srgan.vgg"].text
+
+
+def test_too_little_disk_is_a_fault(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(10**12, 10**12, 2**20))
+    found = check()
+    assert faults(found) == {"disk"}
+    assert "1 MiB there" in found["disk"].text
+
+
+def test_resume_states_on_another_disk_are_counted_there(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "scratch_root", lambda: Path("/dev/shm/none/charreg"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(0, 0, 10 if str(path) == "/dev/shm" else 10**12))
+    assert faults(check()) == {"disk of resume states"}
+
+
+def test_too_little_memory_is_a_fault(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = Params.model_validate(toy_content())
+    monkeypatch.setattr(resources, "available_memory", lambda: 3 * 2**30)
+    found = {finding.subject: finding for finding in resources.check_memory(params, 2**30, 2**30, 8)}
+    assert faults(found) == {"memory of training"}
+    assert found["memory of extraction"].level == "ok"
+    monkeypatch.undo()
+    assert resources.available_memory() > 2**20
+
+
+def test_processes_a_batch_cannot_be_shared_by_are_a_fault(check: Check) -> None:
+    found = check("launch='torchrun --nproc-per-node 3'")
+    assert "pretrain_sr" in faults(found)
+    assert found["pretrain_sr"].text == "batch 4, wanted a multiple of the 3 processes of `launch`"
+    assert found["launch"].text == "torchrun --nproc-per-node 3: 3 processes on each of 1 nodes"
+
+
+def test_a_device_that_is_not_there_is_a_fault(check: Check) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert "no CUDA device" in check("device=cuda")["device"].text
+
+
+def test_other_versions_are_a_warning(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "constraints.txt").write_text("numpy==0.1\nnot-installed==1.0\n", encoding="utf-8")
+    found = check()["versions"]
+    assert found.level == "warning"
+    assert "(tried: 0.1)" in found.text
+    assert "not-installed" not in found.text
+
+
+def test_a_peer_without_a_job_file_is_a_fault(check: Check, tmp_path: Path) -> None:
+    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    content["peers"]["nobody"] = {key: content["pretrain_sr"][key] for key in Schedule.model_fields}
+    Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    found = check()
+    assert faults(found) == {"train_peer@nobody"}
+    assert "no file src/charreg/jobs/train_nobody.py" in found["train_peer@nobody"].text
+
+
+# --- the command and its words ---------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_line_a_check_and_its_status_tells(
+    check: Check, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def status(*words: str) -> tuple[int, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["charreg", "doctor", *words])
+        with pytest.raises(SystemExit) as stop:
+            run(app)
+        return int(stop.value.code or 0), capsys.readouterr().out.splitlines()
+
+    code, lines = status("long", "--no-timing", "--set", "seeds=[3]")
+    assert code == 0
+    assert lines[0] == "ok       parameters: params.yaml with profiles/long.yaml"
+    assert all(line.startswith(("ok  ", "warning")) for line in lines)
+    assert status("longer", "--no-timing") == (
+        1,
+        ["FAULT    parameters: profiles/longer.yaml: no such profile, found long"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("launch", "wanted"),
+    [
+        ("python", (1, 1)),
+        ("torchrun --nproc-per-node 8", (8, 1)),
+        ("torchrun --nproc_per_node=4 --nnodes=2 --rdzv-backend c10d", (4, 2)),
+    ],
+)
+def test_processes_of_a_launch(launch: str, wanted: tuple[int, int]) -> None:
+    assert processes_of(launch) == wanted
+
+
+def test_sizes_and_times_in_words() -> None:
+    assert [size(n) for n in (7, 2**20, 3 * 2**40)] == ["7 B", "1 MiB", "3,072.0 GiB"]
+    assert [duration(s) for s in (0.5, 90, 3600 * 5, 86400 * 30)] == ["0.5 s", "1.5 min", "5.0 h", "30 days"]
