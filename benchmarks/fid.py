@@ -193,11 +193,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=64, help="of each set, for `features`")
     parser.add_argument("--count", type=int, default=200_000, help="images, for `large`")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the intervals, for `large`")
+    parser.add_argument("--subsets", type=int, default=100, help="of the kernel distance, for `large`")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # SciPy on an argument pytorch-fid passes
     print(f"machine   {machine()}", file=sys.stderr)
     options = Evaluate(
-        features="inception", weights="", weights_sha256="", resize=16, batch=64, bootstrap=1000, kd_subsets=100,
+        features="inception", weights="", weights_sha256="", resize=16, batch=64, bootstrap=args.resamples, kd_subsets=args.subsets,
         kd_subset_size=1000, trials=1, cross_album="ignore", match_input="embedding",
     )  # fmt: skip
     parts = args.parts or ["distance", "features", "large"]

@@ -170,6 +170,12 @@ def test_unreadable_photographs_are_a_warning_and_nothing_else_a_fault(check: Ch
     assert levels["all"].level == "FAULT"
 
 
+def test_too_few_people_to_hold_some_out_are_a_fault(check: Check) -> None:
+    found = check("train_centreface.holdout_ids=5")
+    assert faults(found) == {"people of hr_roles.train"}
+    assert found["people of hr_roles.train"].text.startswith("2 people, at least 7 wanted")
+
+
 def test_roles_that_share_photographs_are_a_warning(check: Check) -> None:
     found = [each for each in check("lr_roles.web.path=raw/lr_roles/train").values() if each.level == "warning"]
     assert any("the same photographs as lr_roles.train" in finding.text for finding in found)

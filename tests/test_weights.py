@@ -128,6 +128,7 @@ def test_a_download_given_up_continues_with_the_next_call(server: Server, wanted
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_receive", once)
+        patch.setattr(module, "PAUSE", 0.0)
         with pytest.raises(CharregError, match=r"127\.0\.0\.1:\d+: gone; 300000 bytes are kept, the same command"):
             fetch(wanted, tmp_path)
     assert not (tmp_path / "weights.pth").exists()

@@ -5,6 +5,7 @@ import http.client
 import ipaddress
 import os
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,6 +20,7 @@ from charreg.files import sha256_of_file, sync_folder
 
 FOLDER = Path("data/weights")
 ATTEMPTS = 5  # connections that bring nothing before a download is given up
+PAUSE = 1.0  # s before the next of them, and longer each time
 TIMEOUT = 30.0  # s without a byte
 CHUNK = 1 << 20
 
@@ -123,6 +125,7 @@ def _download(weights: WeightFile, path: Path, file: IO[bytes]) -> None:
             kept = f"{arrived} bytes are kept, the same command continues; or " if arrived else ""
             raise CharregError(f"{host}: {reason}; {kept}{_by_hand(weights, path)}")
         sys.stderr.write(f"{weights.file}: {reason} after {arrived} bytes, goes on\n")
+        time.sleep(PAUSE * idle)
 
 
 def _by_hand(weights: WeightFile, path: Path) -> str:

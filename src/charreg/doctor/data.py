@@ -39,25 +39,23 @@ class Role:
 
 def check_roles(params: Params, timing: bool) -> tuple[dict[str, Role], list[Finding]]:
     """Every role whose data is there, by its key, and what was found."""
-    roles, findings = {}, []
+    roles: dict[str, Role] = {}
+    findings: list[Finding] = []
     with tempfile.TemporaryDirectory() as samples:
         for key, source in sources_of(params).items():
             try:
                 role = _role(key, source, params, Path(samples) if timing else None)
+                role, tried = _measure(role, source, params) if timing else (role, [])
             except CharregError as error:
                 findings.append(Finding("FAULT", key, str(error)))
                 continue
-            text = f"{source.source} {source.path}: {role.count:,} photographs"
-            if timing:
-                role, found = _measure(role, source, params)
-                faults = [each for each in found if each.fault]
-                if faults:
-                    text += f", {len(faults)} of {len(found)} tried are {faults[0].fault} ({faults[0].photo})"
-                findings.append(Finding(_level(len(faults), len(found)), key, text))
-            else:
-                findings.append(Finding("ok", key, text))
             roles[key] = role
-    return roles, [*findings, *_shared_paths(params), *_exclude_lists(params)]
+            text = f"{source.source} {source.path}: {role.count:,} photographs"
+            faults = [found for found in tried if found.fault]
+            if faults:
+                text += f", {len(faults)} of {len(tried)} tried are {faults[0].fault} ({faults[0].photo})"
+            findings.append(Finding(_level(len(faults), len(tried)), key, text))
+    return roles, [*findings, *_people(roles, params), *_shared_paths(params), *_exclude_lists(params)]
 
 
 def _level(faults: int, tried: int) -> Level:
@@ -78,8 +76,10 @@ def _role(key: str, source: HrSource | LrSource, params: Params, samples: Path |
         if samples is None:
             return Role(key, made, _assumed_faces(key, [], params), [])
         path = _packaged_samples(samples, params) / path.relative_to(path.parents[1])
-    photos = _find(source, path)
-    return Role(key, made or len(photos.photos), _assumed_faces(key, photos.photos, params), photos.photos)
+    photos = _find(source, path).photos
+    if not photos:
+        raise CharregError(f"{path}: no photograph, wanted at least one of source {source.source}")
+    return Role(key, made or len(photos), _assumed_faces(key, photos, params), photos)
 
 
 def _find(source: HrSource | LrSource, path: Path) -> PhotoList:
@@ -143,6 +143,19 @@ def _extract(photo: Photo, key: str, source: HrSource | LrSource, params: Params
     options = params.hr_faces.model_copy(update={"crop": crop_of(source, params.hr_faces)})
     copies = options.copies if key == "hr_roles.train" else 1
     return extract_hr_faces(photo, source.source, params.detection, options, copies, params.seed)
+
+
+def _people(roles: Mapping[str, Role], params: Params) -> Iterator[Finding]:
+    """The recogniser has to tell people apart: two at least beside those held out to test it."""
+    role = roles.get("hr_roles.train")
+    if role is None or not role.photos:
+        return
+    people = {
+        name for photo in role.photos for name in (photo.identity, *(box.identity for box in photo.boxes)) if name
+    }
+    wanted = params.train_centreface.holdout_ids + 2
+    text = f"{len(people):,} people, at least {wanted} wanted (train_centreface.holdout_ids and two to tell apart)"
+    yield Finding("FAULT" if len(people) < wanted else "ok", "people of hr_roles.train", text)
 
 
 def _shared_paths(params: Params) -> Iterator[Finding]:
