@@ -8,6 +8,7 @@ from charreg.errors import run
 from charreg.extraction import make_hr_faces
 from charreg.faces import FaceWriter, open_faces
 from charreg.files import output_folder
+from charreg.gathering import PhotoScratch
 from charreg.params import read_params
 from charreg.sources import find_photos
 
@@ -24,11 +25,14 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = read_params(args.params, [key.format(role=args.role) for key in READS])
     source = params.hr_roles[args.role]
-    raw = find_photos(source.source, args.raw)
+    raw = find_photos(source.source, args.raw, source.split)
     sizes = (params.hr_faces.size, params.hr_faces.lr_size)
-    with output_folder(args.out) as out, FaceWriter(out, *sizes) as writer:
-        make_hr_faces(writer, args.role, raw, source, params.detection, params.hr_faces, params.seed)
-    save_png(args.sheet, draw_faces(open_faces(args.out), limit=200))
+    scratch = PhotoScratch(f"hr_faces@{args.role}", raw.photos, params)
+    with scratch.hold():
+        with output_folder(args.out) as out, FaceWriter(out, *sizes) as writer:
+            make_hr_faces(writer, args.role, source, params.detection, params.hr_faces, params.seed, scratch)
+        save_png(args.sheet, draw_faces(open_faces(args.out), limit=200))
+        scratch.forget()
 
 
 if __name__ == "__main__":

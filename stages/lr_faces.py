@@ -8,6 +8,7 @@ from charreg.errors import run
 from charreg.extraction import make_lr_faces, read_exclusions
 from charreg.faces import FaceWriter, open_faces
 from charreg.files import output_folder, write_json
+from charreg.gathering import PhotoScratch
 from charreg.params import read_params
 from charreg.sources import find_photos
 
@@ -26,12 +27,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = read_params(args.params, [key.format(role=args.role) for key in READS])
     source = params.lr_roles[args.role]
-    raw = find_photos(source.source, args.raw)
+    raw = find_photos(source.source, args.raw, source.split, source.stride)
     exclusions = read_exclusions(args.exclude)
-    with output_folder(args.out) as out, FaceWriter(out, params.lr_faces.size) as writer:
-        metrics = make_lr_faces(writer, args.role, raw, source, params.detection, params.lr_faces, exclusions)
-    save_png(args.sheet, draw_faces(open_faces(args.out)))
-    write_json(args.metrics, metrics)
+    scratch = PhotoScratch(f"lr_faces@{args.role}", raw.photos, params, exclusions=exclusions)
+    with scratch.hold():
+        with output_folder(args.out) as out, FaceWriter(out, params.lr_faces.size) as writer:
+            metrics = make_lr_faces(
+                writer, args.role, raw, source, params.detection, params.lr_faces, exclusions, scratch
+            )
+        save_png(args.sheet, draw_faces(open_faces(args.out)))
+        write_json(args.metrics, metrics)
+        scratch.forget()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ READS = (
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    for name in ("metrics", "timings", "complexity", "training", "sr", "hr", "lr", "paper", "out"):
+    for name in ("metrics", "timings", "complexity", "training", "sr", "hr", "lr", "train", "paper", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     params = read_params(args.params, READS)
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         complexity=args.complexity,
         training=args.training,
         paper=args.paper,
-        faces=Folders(sr=args.sr, hr=args.hr, lr=args.lr),
+        faces=Folders(sr=args.sr, hr=args.hr, lr=args.lr, train=args.train),
     )
     write_report(inputs, params, args.out)
 

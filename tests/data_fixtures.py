@@ -1,17 +1,22 @@
 """Raw data for the tests of the data side: damaged files, tiny crowds, folders in any order."""
 
+import importlib.util
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import yaml
 from PIL import Image
 
 from charreg.faces import FaceSet, FaceWriter, Pixels, open_faces
 from charreg.packaged import find_portraits
 from charreg.sources import Photo
+from conftest import ROOT, toy_content
 
 PORTRAIT = find_portraits()["s1"][0]
 
@@ -108,3 +113,54 @@ def set_with_eyes(folder: Path, size: int, eyes: tuple[float, float, float, floa
             image = np.full((size, size, 3), 40 * i, np.uint8)
             writer.add(image, row, image[:16, :16] if size != 16 else None)
     return open_faces(folder)
+
+
+def load_stage(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "stages" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Stages:
+    """Runs both face stages on a raw folder, with toy params and changes to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.exclude = folder / "exclude.txt"
+        self.exclude.write_text("# nobody\n")
+        self.hr_main, self.lr_main = load_stage("hr_faces").main, load_stage("lr_faces").main
+
+    def params(self, changes: dict[str, Any], source: str) -> str:
+        role = {"source": source, "path": "", "exclude": str(self.exclude), "simulated": False}
+        roles = {f"lr_roles.{name}": role for name in ("train", "web", "cctv")}
+        roles |= {f"hr_roles.{name}": {"source": source, "path": ""} for name in ("train", "test")}
+        path = self.folder / "params.yaml"
+        path.write_text(yaml.safe_dump(toy_content({**roles, **changes})))
+        return str(path)
+
+    def lr(self, raw: Path, name: str, source: str = "folder", role: str = "web", **changes: Any) -> FaceSet:
+        out = self.folder / name
+        paths = ["--sheet", self.sheet(name), "--metrics", self.metrics(name), "--exclude", self.exclude]
+        arguments = ["--role", role, "--raw", raw, "--out", out, *paths, "--params", self.params(changes, source)]
+        self.run(self.lr_main, arguments)
+        return open_faces(out)
+
+    def hr(self, raw: Path, name: str, source: str = "folder", role: str = "train", **changes: Any) -> FaceSet:
+        out = self.folder / name
+        arguments = ["--role", role, "--raw", raw, "--out", out, "--sheet", self.sheet(name)]
+        self.run(self.hr_main, [*arguments, "--params", self.params(changes, source)])
+        return open_faces(out)
+
+    def run(self, main: Callable[[list[str]], None], arguments: list[Any]) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DVC_ROOT", str(self.folder))
+            main([str(argument) for argument in arguments])
+
+    def sheet(self, name: str) -> Path:
+        return self.folder / "sheets" / f"{name}.png"
+
+    def metrics(self, name: str) -> Path:
+        return self.folder / "metrics" / f"{name}.json"

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from charreg import files
-from charreg.checkpoint import KEPT_TRAININGS, Scratch, _digest, optimiser_tensors, restore_optimiser
+from charreg.checkpoint import Scratch, _digest, optimiser_tensors, restore_optimiser
 from charreg.errors import CharregError
+from charreg.scratch import KEPT_FOLDERS
 from training_fixtures import ForkServer, Run, points_of_writing, toy_state
 
 pytest_plugins = ["training_fixtures"]
@@ -249,12 +250,12 @@ def test_a_pickle_as_resume_state_is_not_executed(
 def test_few_trainings_are_kept_but_never_a_running_one_dropped(tmp_path: Path) -> None:
     running = scratch_of(tmp_path, params=0)
     with running.hold():
-        for number in range(1, KEPT_TRAININGS + 3):
+        for number in range(1, KEPT_FOLDERS + 3):
             os.utime(running.folder / "fingerprint.json", (1, 1))
             with scratch_of(tmp_path, params=number).hold():
                 pass
         assert (running.folder / "fingerprint.json").exists()
-    assert len(list((tmp_path / "toy").iterdir())) <= KEPT_TRAININGS + 1
+    assert len(list((tmp_path / "toy").iterdir())) <= KEPT_FOLDERS + 1
 
 
 def test_the_fingerprint_names_the_folder(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from charreg.cli import app
 from charreg.errors import CharregError, run
+from charreg.journal import JOURNAL, Journal
 from charreg.params import check_params, read_all_params
 from charreg.profiles import apply_profile, override_flags, read_profile
 
@@ -160,6 +161,17 @@ def test_scratch_lists_and_clears_but_spares_running_trainings(command: Any) -> 
         assert "in use, kept" in out
     command("scratch", "--clear")
     assert not busy.exists()
+
+
+def test_scratch_knows_interrupted_extractions(command: Any) -> None:
+    folder = Path(".dvc/tmp/charreg/lr_faces-train/cc33")
+    folder.mkdir(parents=True)
+    with Journal(folder / JOURNAL, 2000) as journal:
+        for place in range(1234):
+            journal.append(place, b"faces")
+    assert "lr_faces-train/cc33  1,234 photographs  0.0 MiB  idle" in command("scratch")[1]
+    assert command("scratch", "--clear")[1].endswith("removed\n")
+    assert not folder.exists()
 
 
 def test_command_line_has_no_traceback() -> None:

@@ -1,12 +1,7 @@
 """lr_faces and hr_faces: what becomes a face, what is counted instead, and always the same bytes."""
 
-import importlib.util
 import io
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +15,7 @@ from charreg import extraction
 from charreg import packaged as packaged_module
 from charreg.detection import DetectedFace, Square, square_of
 from charreg.errors import CharregError
-from charreg.extraction import Exclusion, extract_hr_faces, extract_lr_faces, jittered, map_in_order, match_boxes
+from charreg.extraction import Exclusion, extract_hr_faces, extract_lr_faces, jittered, match_boxes
 from charreg.faces import FaceSet, Pixels, digest_of_faces, open_faces
 from charreg.geometry import check_agreement, compare_geometry
 from charreg.packaged import compose_scene, find_portraits, make_packaged_photos, take_picture
@@ -28,55 +23,9 @@ from charreg.params import Camera, Params
 from charreg.profiles import apply_profile, read_profile
 from charreg.sources import Box, find_photos
 from conftest import ROOT, toy_content
-from data_fixtures import damaged_files, encoded, odd_files, photo_of, portrait, write_files
+from data_fixtures import Stages, damaged_files, encoded, odd_files, photo_of, portrait, write_files
 
 CLEAN = Camera(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
-
-
-def load_stage(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "stages" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Stages:
-    """Runs both face stages on a raw folder, with toy params and changes to them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.exclude = folder / "exclude.txt"
-        self.exclude.write_text("# nobody\n")
-        self.hr_main, self.lr_main = load_stage("hr_faces").main, load_stage("lr_faces").main
-
-    def params(self, changes: dict[str, Any], source: str) -> str:
-        role = {"source": source, "path": "", "exclude": str(self.exclude), "simulated": False}
-        roles = {f"lr_roles.{name}": role for name in ("train", "web", "cctv")}
-        roles |= {f"hr_roles.{name}": {"source": source, "path": ""} for name in ("train", "test")}
-        path = self.folder / "params.yaml"
-        path.write_text(yaml.safe_dump(toy_content({**roles, **changes})))
-        return str(path)
-
-    def lr(self, raw: Path, name: str, source: str = "folder", role: str = "web", **changes: Any) -> FaceSet:
-        out = self.folder / name
-        paths = ["--sheet", self.sheet(name), "--metrics", self.metrics(name), "--exclude", self.exclude]
-        arguments = ["--role", role, "--raw", raw, "--out", out, *paths, "--params", self.params(changes, source)]
-        self.lr_main([str(argument) for argument in arguments])
-        return open_faces(out)
-
-    def hr(self, raw: Path, name: str, source: str = "folder", role: str = "train", **changes: Any) -> FaceSet:
-        out = self.folder / name
-        arguments = ["--role", role, "--raw", raw, "--out", out, "--sheet", self.sheet(name)]
-        self.hr_main([str(argument) for argument in [*arguments, "--params", self.params(changes, source)]])
-        return open_faces(out)
-
-    def sheet(self, name: str) -> Path:
-        return self.folder / "sheets" / f"{name}.png"
-
-    def metrics(self, name: str) -> Path:
-        return self.folder / "metrics" / f"{name}.json"
 
 
 @pytest.fixture
@@ -205,27 +154,6 @@ def test_packaged_crowds_are_found_with_their_identities(lr_serial: FaceSet, pac
     assert eyes["left_eye_x"] == pytest.approx(6, abs=1)
     assert eyes["right_eye_x"] == pytest.approx(11, abs=1)
     assert eyes["left_eye_y"] == pytest.approx(6.5, abs=1)
-
-
-def test_executors_and_worker_counts_give_the_same_bytes(lr_serial: FaceSet, packaged: Path, stages: Stages) -> None:
-    executor = {"lr_faces.executor": "processes:2"}
-    faces = stages.lr(packaged / "photos" / "web", "two", "packaged", **executor)
-    assert digest_of_faces(faces) == digest_of_faces(lr_serial)
-
-
-def test_dask_gives_the_same_bytes(lr_serial: FaceSet, packaged: Path, stages: Stages) -> None:
-    import distributed
-
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        executor = f"dask:{cluster.scheduler_address}"
-        faces = stages.lr(packaged / "photos" / "web", "dask", "packaged", **{"lr_faces.executor": executor})
-    assert digest_of_faces(faces) == digest_of_faces(lr_serial)
-
-
-def test_dask_that_is_missing_or_unreachable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
-    with pytest.raises(CharregError, match=r"pip install 'charreg\[cluster\]'"):
-        list(map_in_order([], "dask:tcp://127.0.0.1:1"))
 
 
 def test_file_order_and_locale_do_not_matter(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,47 +354,6 @@ def test_artificial_and_genuine_faces_lie_alike_whoever_was_drawn(stages: Stages
     assert min(agreement.artificial.count, agreement.genuine.count) >= 150
     check_agreement(agreement, 0.7)
     assert agreement.worst <= params.geometry.max_shift
-
-
-# --- executors -------------------------------------------------------------------------------------------
-
-
-class LazyPool:
-    """An executor that counts what is under way at once."""
-
-    def __init__(self, broken: bool = False) -> None:
-        self.under_way = self.most = 0
-        self.broken = broken
-
-    def submit(self, function: Callable[..., Any], task: Any) -> "Future[Any]":
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        pool = self
-
-        class Result(Future):  # type: ignore[type-arg]
-            def result(self, timeout: float | None = None) -> Any:
-                pool.under_way -= 1
-                if pool.broken:
-                    raise BrokenProcessPool
-                return function(task)
-
-        return Result()
-
-
-def test_results_keep_their_order_and_few_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = LazyPool()
-
-    @contextmanager
-    def open_pool(_: str) -> Iterator[Any]:
-        yield pool, 8
-
-    monkeypatch.setattr(extraction, "_open_executor", open_pool)
-    tasks: Any = (partial(int, i) for i in range(1000))
-    assert list(map_in_order(tasks, "processes:2")) == list(range(1000))
-    assert pool.most == 8
-    pool.broken = True
-    with pytest.raises(CharregError, match="executor processes:2: a worker died"):
-        list(map_in_order([partial(int, 1)] * 3, "processes:2"))
 
 
 def test_margin_is_the_same_rule_for_both_sets(toy_params: Params) -> None:

@@ -232,6 +232,8 @@ def build_run(root: Path) -> None:
         write_faces(root / "data/hr_faces" / role, 64, next(seeds), 16)
     for role in ("train", "web", "cctv"):
         write_faces(root / "data/lr_faces" / role, 16, next(seeds), **GENUINE)
+    for kind in ("hr", "lr"):
+        shutil.copytree(root / f"data/{kind}_faces/train", root / "data/train_faces" / kind)
     for method in MEASURED:
         write(root / "reports/metrics" / f"{method}.json", method_metrics(method))
         for test_set in (*ROLES, "hr_test"):
@@ -290,7 +292,9 @@ def inputs_of(root: Path) -> Inputs:
         complexity=root / "reports/complexity.json",
         training=root / "reports/training",
         paper=ROOT / "profiles/paper.yaml",
-        faces=Folders(sr=root / "data/sr", hr=root / "data/hr_faces", lr=root / "data/lr_faces"),
+        faces=Folders(
+            sr=root / "data/sr", hr=root / "data/hr_faces", lr=root / "data/lr_faces", train=root / "data/train_faces"
+        ),
     )
 
 
@@ -410,13 +414,10 @@ def test_whole_report_by_its_stage(root: Path) -> None:
     """The default run with all its pictures; the stage may touch no parameter that it does not declare."""
     folders = {
         **{name: root / "reports" / name for name in ("metrics", "timings", "training")},
-        "complexity": root / "reports/complexity.json",
-        "paper": ROOT / "profiles/paper.yaml",
-        "sr": root / "data/sr",
-        "hr": root / "data/hr_faces",
-        "lr": root / "data/lr_faces",
-        "out": root / "reports",
-        "params": ROOT / "params.yaml",
+        **{"complexity": root / "reports/complexity.json", "paper": ROOT / "profiles/paper.yaml"},
+        **{"sr": root / "data/sr", "hr": root / "data/hr_faces", "lr": root / "data/lr_faces"},
+        **{"train": root / "data/train_faces"},
+        **{"out": root / "reports", "params": ROOT / "params.yaml"},
     }
     words = [word for name, path in folders.items() for word in (f"--{name}", str(path))]
     runpy.run_path(str(ROOT / "stages/report.py"))["main"](words)

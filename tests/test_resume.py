@@ -101,9 +101,7 @@ def test_a_second_run_is_refused_by_name_and_a_killed_one_blocks_nobody(workshop
         time.sleep(0.02)
     second = workshop.run("pretrain_sr", "run")
     assert second.code == 1
-    assert second.errors == [
-        f"charreg: pretrain_sr: this training already runs as process {holder.pid}; wait for it or stop it"
-    ]
+    assert second.errors == [f"charreg: pretrain_sr: already runs as process {holder.pid}; wait for it or stop it"]
     os.kill(holder.pid, signal.SIGKILL)
     assert holder.wait().code == -signal.SIGKILL
     third = workshop.run("pretrain_sr", "run")

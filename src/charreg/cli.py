@@ -9,8 +9,10 @@ import typer
 import yaml
 
 from charreg.errors import run
+from charreg.journal import JOURNAL, count_records
 from charreg.params import check_params, read_all_params
 from charreg.profiles import apply_profile, override_flags, read_profile
+from charreg.scratch import is_held, scratch_root
 from charreg.weights import KNOWN, fetch
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -61,24 +63,29 @@ def doctor(
 
 @app.command()
 def scratch(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove them, except those of running trainings.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them, except those of running stages.")] = False,
 ) -> None:
     """List the resume states under .dvc/tmp/charreg."""
-    from charreg.checkpoint import is_held, scratch_root  # torch takes seconds; the other commands do without
-
     root = scratch_root()
     folders = sorted(folder for folder in root.glob("*/*") if folder.is_dir())
     if not folders:
         print(f"{root}: no resume states")
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        steps = [int(note.stem.removeprefix("state-")) for note in folder.glob("state-*.json")]
-        where = f"step {max(steps)}" if steps else "no whole state"
         held = is_held(folder)
         word = "in use, kept" if held and clear else "in use" if held else "removed" if clear else "idle"
         if clear and not held:
             shutil.rmtree(folder)
-        print(f"{folder.parent.name}/{folder.name}  {where}  {size / 2**20:.1f} MiB  {word}")
+        print(f"{folder.parent.name}/{folder.name}  {_reached(folder)}  {size / 2**20:.1f} MiB  {word}")
+
+
+def _reached(folder: Path) -> str:
+    """How far the interrupted work in a folder of scratch got."""
+    steps = [int(note.stem.removeprefix("state-")) for note in folder.glob("state-*.json")]
+    if steps:
+        return f"step {max(steps)}"
+    journal = folder / JOURNAL
+    return f"{count_records(journal):,} photographs" if journal.exists() else "no whole state"
 
 
 @app.command("fetch-weights")

@@ -176,9 +176,13 @@ def crop_square(pixels: Pixels, square: Square, size: int) -> Pixels:
         return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
     reach = square.side * (0.5 if not square.roll else math.sqrt(0.5)) + 4 * max(1.0, square.side / size) + 2
     left, top = math.floor(square.x - reach), math.floor(square.y - reach)
-    columns = np.clip(np.arange(left, math.ceil(square.x + reach)), 0, width - 1)
-    rows = np.clip(np.arange(top, math.ceil(square.y + reach)), 0, height - 1)
-    image = Image.fromarray(pixels[rows[:, None], columns[None, :]])
+    right, bottom = math.ceil(square.x + reach), math.ceil(square.y + reach)
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        image = Image.fromarray(pixels[top:bottom, left:right])
+    else:
+        rows = np.clip(np.arange(top, bottom), 0, height - 1)
+        columns = np.clip(np.arange(left, right), 0, width - 1)
+        image = Image.fromarray(pixels[rows].take(columns, axis=1))  # quicker than both at once
     x, y, half = square.x - left, square.y - top, square.side / 2
     if square.roll:
         image = image.rotate(square.roll, Image.Resampling.BICUBIC, center=(x, y))

@@ -1,12 +1,8 @@
-"""Photographs -> faces: detection, rejection and crops, mapped over any concurrent.futures executor."""
+"""Photographs -> faces: detection, rejection and crops."""
 
-import contextlib
-import multiprocessing
 import sys
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,27 +25,23 @@ from charreg.detection import (
 )
 from charreg.errors import CharregError
 from charreg.faces import LANDMARK_COLUMNS, FaceWriter, Pixels
-from charreg.images import REASONS, Picture, RejectedImage, read_picture
-from charreg.params import Detection, HrFaces, LrFaces, LrSource, Source
-from charreg.sources import Box, Photo, PhotoList
+from charreg.found import Found
+from charreg.framing import (
+    aligned_square,
+    face_of_box,
+    face_of_landmarks,
+    face_of_square,
+    known_points,
+    nearest_face,
+    whole_square,
+)
+from charreg.gathering import PhotoScratch, gather
+from charreg.images import Picture, RejectedImage
+from charreg.params import Detection, HrFaces, HrSource, LrFaces, LrSource
+from charreg.sources import Box, Photo, PhotoList, read_photo
 
 RECALL_SIDES = (12.0, 24.0)  # px, longer side of the annotated faces that count
 EXCLUDE_REACH = 1.0  # px a listed corner may be off, so that a list outlives a new version of a library
-
-
-@dataclass
-class Found:
-    """What one photograph gave: faces (image, index row, LR face or None) and what did not become one."""
-
-    photo: str
-    faces: list[tuple[Pixels, dict[str, Any], Pixels | None]] = field(default_factory=list)
-    rejections: Counter[str] = field(default_factory=Counter)
-    notes: tuple[str, ...] = ()
-    fault: str = ""  # why the photograph was left out: a key of images.REASONS
-    excluded: frozenset[int] = frozenset()  # lines of the exclude list that were used
-    true_faces: int = 0  # annotated, in RECALL_SIDES
-    true_found: int = 0  # of these, matched by a kept face
-    kept_true: int = 0  # kept faces that match any annotated face
 
 
 # --- low resolution --------------------------------------------------------------------------------------
@@ -85,23 +77,27 @@ def read_exclusions(path: Path) -> list[Exclusion]:
 
 
 def extract_lr_faces(
-    photo: Photo, source: str, detection: Detection, params: LrFaces, exclusions: tuple[Exclusion, ...]
-) -> Found:
-    """The genuine LR faces of one photograph (methods 8.4)."""
+    photo: Photo, source: str, detection: Detection, params: LrFaces, exclusions: tuple[Exclusion, ...],
+    boxes: str = "detector",
+) -> Found:  # fmt: skip
+    """The genuine LR faces of one photograph (methods 8.4).
+
+    boxes: `detector`, `annotation` (those of the source) or `ready` (the picture is the square of one face).
+    """
     found = Found(photo.name)
     picture = _read(photo, detection, found)
     if picture is None:
         return found
-    detected = detect_faces(picture.pixels, detection)
-    if not detected:
-        found.rejections["no_face"] += 1
+    ready = boxes == "ready"
+    native = photo.native_side / max(picture.pixels.shape) if ready and photo.native_side else 1.0  # px a picture's px
     kept = []
-    for face in detected:
+    for face in _candidates(picture.pixels, photo, detection, boxes, found):
         excluded = _excluded(face, exclusions)
+        side = face.longer_side * native
         if face.score < params.min_score:
             found.rejections["score"] += 1
-        elif not params.face[0] <= face.longer_side <= params.face[1]:
-            found.rejections["face_too_small" if face.longer_side < params.face[0] else "face_too_large"] += 1
+        elif not params.face[0] <= side <= params.face[1]:
+            found.rejections["face_too_small" if side < params.face[0] else "face_too_large"] += 1
         elif excluded:
             found.rejections["excluded"] += 1
             found.excluded |= {exclusion.line for exclusion in excluded}
@@ -113,15 +109,39 @@ def extract_lr_faces(
         crop = crop_square(picture.pixels, square, params.size)
         landmarks = points_in_square(face.landmarks, square, params.size)
         box = photo.boxes[match] if match is not None else None
-        row = _row(photo, source, face, square, landmarks, box.identity if box else "", box.album if box else "")
+        identity = box.identity if box else photo.identity if ready else ""
+        album = box.album if box else photo.album
+        row = _row(photo, source, face, square.side * native, landmarks, identity, album)
         found.faces.append((crop, row, None))
     counted = {
-        i for i, box in enumerate(photo.boxes) if RECALL_SIDES[0] <= max(box.width, box.height) <= RECALL_SIDES[1]
+        i
+        for i, box in enumerate(photo.boxes)
+        if not box.hard and RECALL_SIDES[0] <= max(box.width, box.height) <= RECALL_SIDES[1]
     }
     found.true_faces = len(counted)
     found.true_found = len(counted.intersection(match for match in matches if match is not None))
     found.kept_true = sum(match is not None for match in matches)
     return found
+
+
+def _candidates(
+    pixels: Pixels, photo: Photo, detection: Detection, boxes: str, found: Found
+) -> list[DetectedFace]:  # fmt: skip
+    """The faces of a photograph as `boxes` says; counts a picture that gives none."""
+    if boxes == "ready":
+        square = whole_square(pixels)
+        if square is None:
+            found.rejections["not_framed"] += 1
+            return []
+        return [face_of_square(square, detection.margin, known_points(photo))]
+    if boxes == "annotation":
+        faces = [face_of_box(box) for box in photo.boxes if not box.hard]
+        found.rejections.update({"hard": hard} if (hard := len(photo.boxes) - len(faces)) else {})
+    else:
+        faces = detect_faces(pixels, detection)
+    if not faces:
+        found.rejections["no_face"] += 1
+    return faces
 
 
 def _excluded(face: DetectedFace, exclusions: Iterable[Exclusion]) -> list[Exclusion]:
@@ -148,18 +168,24 @@ def match_boxes(faces: list[DetectedFace], boxes: tuple[Box, ...], iou: float) -
 
 def make_lr_faces(
     writer: FaceWriter, role: str, raw: PhotoList, source: LrSource, detection: Detection, params: LrFaces,
-    exclusions: list[Exclusion],
+    exclusions: list[Exclusion], scratch: PhotoScratch,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fill a FaceSet with the genuine faces of a role; returns the detection metrics."""
+    """Fill a FaceSet with the genuine faces of a role; returns the detection metrics. `scratch` has to be held."""
+    if source.boxes == "annotation" and not raw.annotated:
+        raise CharregError(
+            f"lr_roles.{role}.boxes: found annotation, but source {source.source} (split {source.split}) does not box "
+            "every face of its photographs; wanted detector"
+        )
     lists: dict[str, list[Exclusion]] = {}
     for exclusion in exclusions:
         lists.setdefault(exclusion.photo, []).append(exclusion)
-    tasks = [
-        partial(extract_lr_faces, photo, source.source, detection, params, tuple(lists.get(photo.name, ())))
-        for photo in raw.photos
-    ]
-    tally = _write(writer, tasks, params.executor, f"lr_faces {role}")
-    stale = len(exclusions) - len(tally.excluded)
+
+    def task_of(photo: Photo) -> Callable[[], Found]:
+        listed = tuple(lists.get(photo.name, ()))
+        return partial(extract_lr_faces, photo, source.source, detection, params, listed, source.boxes)
+
+    tally = gather(writer, task_of, params.executor, scratch, f"lr_faces {role}")
+    stale = len(exclusions) - tally.excluded
     if stale:
         tqdm.write(f"{source.exclude}: {stale} of {len(exclusions)} lines match no face", file=sys.stderr)
     writer.notes |= {
@@ -168,6 +194,7 @@ def make_lr_faces(
         "source": source.source,
         "simulated": source.simulated,
         "rule": {
+            "boxes": source.boxes,
             "margin": detection.margin,
             "face": list(params.face),
             "min_score": params.min_score,
@@ -188,7 +215,7 @@ def make_lr_faces(
     }
     if tally.count:
         metrics["mean_side"] = tally.mean_side
-    if raw.annotated:
+    if raw.annotated and source.boxes == "detector":
         metrics["n_true"] = tally.true_faces
         if tally.true_faces:
             metrics["recall"] = round(tally.true_found / tally.true_faces, 4)
@@ -207,29 +234,59 @@ def extract_hr_faces(photo: Photo, source: str, detection: Detection, params: Hr
     picture = _read(photo, enlarged, found)
     if picture is None:
         return found
-    detected = [face for face in detect_faces(picture.pixels, enlarged) if face.score >= params.min_score]
-    face = max(detected, key=lambda each: each.longer_side, default=None)
-    small: DetectedFace | None = None
-    if face is None:
-        found.rejections["no_face"] += 1
-        if params.fallback == "skip":
-            return found
-        face = _whole_picture(picture.pixels, detection.margin)
-    else:
-        found.notes += () if (small := _as_if_small(picture.pixels, face, detection, params)) else ("not_seen_small",)
+    framed = _frame_portrait(picture.pixels, photo, enlarged, detection, params, found)
+    if framed is None:
+        return found
+    face, upright, points = framed
+    native = photo.native_side / upright.side if params.crop == "ready" and photo.native_side else 1.0
     box = _box_of_portrait(face, photo.boxes)
-    upright = square_of(small or face, detection.margin)
     for copy in range(copies):
         square = upright
         if copy:
             square = jittered(square, params, np.random.default_rng([seed, copy, *photo.name.encode()]))
         crop = crop_square(picture.pixels, square, params.size)
         lr = np.asarray(Image.fromarray(crop).resize((params.lr_size, params.lr_size), Image.Resampling.BICUBIC))
-        landmarks = points_in_square(face.landmarks, square, params.size)
-        identity = box.identity if box else photo.identity
-        row = _row(photo, source, face, square, landmarks, identity, box.album if box else "")
+        landmarks = points_in_square(points, square, params.size)
+        identity, album = (box.identity, box.album) if box else (photo.identity, photo.album)
+        row = _row(photo, source, face, square.side * native, landmarks, identity, album)
         found.faces.append((crop, row, lr))
     return found
+
+
+def _frame_portrait(
+    pixels: Pixels, photo: Photo, enlarged: Detection, detection: Detection, params: HrFaces, found: Found
+) -> tuple[DetectedFace, Square, Points] | None:
+    """The face of a portrait, its upright square and its landmarks, by `hr_faces.crop`; counts one that has none.
+
+    Landmarks that the source has are kept, say which of several faces is meant and frame a face that nobody detects.
+    """
+    points = known_points(photo)
+    if params.crop != "mtcnn":
+        square = whole_square(pixels) if params.crop == "ready" else aligned_square(pixels, params.fixed_side)
+        if square is None:
+            found.rejections["not_framed"] += 1
+            return None
+        face = face_of_square(square, detection.margin, points)
+        return face, square, face.landmarks
+    detected = [face for face in detect_faces(pixels, enlarged) if face.score >= params.min_score]
+    if points is None:
+        chosen = max(detected, key=lambda each: each.longer_side, default=None)
+    else:
+        wanted = face_of_landmarks(points, detection.margin)
+        chosen = nearest_face(detected, wanted)
+        if chosen is None:
+            found.notes += ("framed_by_landmarks",)
+            return wanted, square_of(wanted, detection.margin), points
+    if chosen is None:
+        found.rejections["no_face"] += 1
+        if params.fallback == "skip":
+            return None
+        chosen = _whole_picture(pixels, detection.margin)
+        return chosen, square_of(chosen, detection.margin), chosen.landmarks
+    small = _as_if_small(pixels, chosen, detection, params)
+    found.notes += () if small else ("not_seen_small",)
+    seen = small or chosen
+    return chosen, square_of(seen, detection.margin), chosen.landmarks if points is None else points
 
 
 def _as_if_small(pixels: Pixels, face: DetectedFace, detection: Detection, params: HrFaces) -> DetectedFace | None:
@@ -277,12 +334,20 @@ def _box_of_portrait(face: DetectedFace, boxes: tuple[Box, ...]) -> Box | None:
 
 
 def make_hr_faces(
-    writer: FaceWriter, role: str, raw: PhotoList, source: Source, detection: Detection, params: HrFaces, seed: int
-) -> None:
-    """Fill a FaceSet with the HR faces of a role and their artificial LR faces; jittered copies for `train` only."""
+    writer: FaceWriter, role: str, source: HrSource, detection: Detection, params: HrFaces, seed: int,
+    scratch: PhotoScratch,
+) -> None:  # fmt: skip
+    """Fill a FaceSet with the HR faces of a role and their artificial LR faces; jittered copies for `train` only.
+
+    `scratch` has the photographs of the role and has to be held.
+    """
     copies = params.copies if role == "train" else 1
-    tasks = [partial(extract_hr_faces, photo, source.source, detection, params, copies, seed) for photo in raw.photos]
-    tally = _write(writer, tasks, params.executor, f"hr_faces {role}")
+    params = params.model_copy(update={"crop": crop_of(source, params)})
+
+    def task_of(photo: Photo) -> Callable[[], Found]:
+        return partial(extract_hr_faces, photo, source.source, detection, params, copies, seed)
+
+    tally = gather(writer, task_of, params.executor, scratch, f"hr_faces {role}")
     writer.notes |= {
         "role": role,
         "domain": "artificial",
@@ -291,15 +356,23 @@ def make_hr_faces(
         "rule": {
             "margin": detection.margin,
             "min_score": params.min_score,
+            "crop": params.crop,
+            "fixed_side": params.fixed_side if params.crop == "fixed" else None,
             "resize": "bicubic",
             "copies": copies,
             "jitter": params.jitter.model_dump() if copies > 1 else None,
             "fallback": params.fallback,
         },
-        "photos": len(raw.photos),
+        "photos": len(scratch.photos),
         "mean_side": tally.mean_side,
         "converted": dict(sorted(tally.notes.items())),
     }
+
+
+def crop_of(source: HrSource, params: HrFaces) -> str:
+    """How the portraits of a role are cropped: its own `crop`, else that of hr_faces where its source allows it."""
+    crop = source.crop or params.crop
+    return "mtcnn" if crop == "fixed" and source.source != "celeba" else crop
 
 
 # --- shared ----------------------------------------------------------------------------------------------
@@ -307,7 +380,7 @@ def make_hr_faces(
 
 def _read(photo: Photo, detection: Detection, found: Found) -> Picture | None:
     try:
-        picture = read_picture(photo.path, detection.max_pixels, smallest_side(detection))
+        picture = read_photo(photo, detection.max_pixels, smallest_side(detection))
     except RejectedImage as error:
         found.fault = error.reason
         found.rejections[error.reason] += 1
@@ -317,7 +390,7 @@ def _read(photo: Photo, detection: Detection, found: Found) -> Picture | None:
 
 
 def _row(
-    photo: Photo, source: str, face: DetectedFace, square: Square, landmarks: Points, identity: str, album: str
+    photo: Photo, source: str, face: DetectedFace, native_side: float, landmarks: Points, identity: str, album: str
 ) -> dict[str, Any]:
     return {
         "source": source,
@@ -326,113 +399,10 @@ def _row(
         "box_top": face.top,
         "box_width": face.width,
         "box_height": face.height,
-        "native_side": square.side,
+        "native_side": native_side,
         "score": face.score,
         "scale": face.scale,
         "identity": identity,
         "album": album,
         **dict(zip(LANDMARK_COLUMNS, landmarks.ravel().tolist(), strict=True)),
     }
-
-
-@dataclass
-class Tally:
-    """Sums over all photographs."""
-
-    count: int = 0
-    sides: float = 0.0
-    bins: Counter[int] = field(default_factory=Counter)
-    notes: Counter[str] = field(default_factory=Counter)
-    identities: set[str] = field(default_factory=set)
-    excluded: set[tuple[str, int]] = field(default_factory=set)
-    true_faces: int = 0
-    true_found: int = 0
-    kept_true: int = 0
-
-    @property
-    def mean_side(self) -> float | None:
-        """Mean longer side of the kept boxes, px of the photographs."""
-        return round(self.sides / self.count, 3) if self.count else None
-
-    def histogram(self) -> dict[str, int]:
-        """Faces by longer side, px, in bins of four."""
-        return {f"{begin}-{begin + 4}": self.bins[begin] for begin in sorted(self.bins)}
-
-
-def _write(writer: FaceWriter, tasks: Sequence[Callable[[], Found]], executor: str, title: str) -> Tally:
-    tally = Tally()
-    left_out = 0
-    results = map_in_order(tasks, executor)
-    for found in tqdm(results, total=len(tasks), desc=title, unit="photo", mininterval=1.0):
-        if found.fault:
-            left_out += 1
-            reason = f"{found.fault} ({REASONS[found.fault]})"
-            tqdm.write(f"{found.photo}: {reason}, left out ({left_out} of {len(tasks)})", file=sys.stderr)
-        for reason, count in sorted(found.rejections.items()):
-            writer.reject(reason, count)
-        tally.notes.update(found.notes)
-        tally.excluded |= {(found.photo, line) for line in found.excluded}
-        tally.true_faces += found.true_faces
-        tally.true_found += found.true_found
-        tally.kept_true += found.kept_true
-        for image, row, lr in found.faces:
-            writer.add(image, row, lr)
-            side = max(row["box_width"], row["box_height"])
-            tally.count += 1
-            tally.sides += side
-            tally.bins[int(side // 4) * 4] += 1
-            if row["identity"]:
-                tally.identities.add(row["identity"])
-    return tally
-
-
-def call(task: Callable[[], Found]) -> Found:
-    """Run one task; a top-level function, so that it can be sent to another process."""
-    return task()
-
-
-def map_in_order(tasks: Iterable[Callable[[], Found]], executor: str) -> Iterator[Found]:
-    """Results in the order of the tasks; only so many are under way that memory stays constant.
-
-    executor: `serial`, `processes:N` or `dask:tcp://host:port`. Raises CharregError.
-    """
-    if executor == "serial":
-        yield from map(call, tasks)
-        return
-    with _open_executor(executor) as (pool, window):
-        waiting: deque[Future[Found]] = deque()
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(call, task))
-                if len(waiting) >= window:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenExecutor:
-            raise CharregError(
-                f"executor {executor}: a worker died, most likely for want of memory; use fewer processes"
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-@contextlib.contextmanager
-def _open_executor(executor: str) -> Iterator[tuple[Executor, int]]:
-    """An executor and how many photographs may be under way."""
-    kind, _, place = executor.partition(":")
-    if kind == "processes":
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(int(place), mp_context=context) as pool:
-            yield pool, 4 * int(place)
-        return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise CharregError("executor dask: dask.distributed is not installed; pip install 'charreg[cluster]'") from None
-    try:
-        client: Any = Client(place, timeout="20s")  # type: ignore[no-untyped-call,unused-ignore]
-    except (OSError, ValueError) as error:
-        raise CharregError(f"executor {executor}: {error}; wanted the address of a running scheduler") from None
-    with client:
-        yield client.get_executor(), max(8, 4 * sum(client.nthreads().values()))

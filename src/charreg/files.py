@@ -46,13 +46,29 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def output_folder(path: Path) -> Iterator[Path]:
-    """Yield a fresh folder that takes the place of `path` when the block ends well and is removed when not."""
+    """Yield a fresh folder that takes the place of `path` when the block ends well and is removed when not.
+
+    What a killed process left of an earlier attempt is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    for earlier in path.parent.glob(f".{path.name}.partial-*"):
+        number = earlier.name.rpartition("-")[2]
+        if earlier == partial or (number.isdecimal() and not _is_alive(int(number))):
+            shutil.rmtree(earlier, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial

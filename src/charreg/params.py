@@ -164,6 +164,11 @@ class HrFaces(Section):
     executor: Executor
 
 
+class Deduplicate(Section):
+    near_duplicates: Literal["drop", "keep"]  # training faces that are test faces too; keep: they are only counted
+    distance: Annotated[int, Number, Field(ge=0, le=60)]  # bits of 240 in which near-duplicates differ at most
+
+
 class Geometry(Section):
     max_shift: Positive  # px at 16x16 between the mean eye positions of artificial and genuine faces
 
@@ -476,6 +481,7 @@ class Params(Section):
     detection: Detection
     lr_faces: LrFaces
     hr_faces: HrFaces
+    deduplicate: Deduplicate
     geometry: Geometry
     super_resolver: SuperResolver
     regulariser: Regulariser

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from charreg.checkpoint import Scratch, code_digest
+from charreg.checkpoint import Scratch
 from charreg.faces import FaceSet, digest_of_faces
 from charreg.models import Model
 from charreg.params import Params
+from charreg.scratch import code_digest
 from charreg.training import Assignment, Job, run_jobs
 
 TRAINING_OUTPUTS = ("out", "curves", "timings")

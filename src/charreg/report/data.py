@@ -36,7 +36,7 @@ class Role:
         if self.source.source == "packaged":
             origin = f"packaged {'portraits' if self.kind == 'hr' else 'photographs composed of portraits'} (ORL)"
         else:
-            origin = f"folder `{self.source.path}`"
+            origin = f"{self.source.source} `{self.source.path}`"
         return f"{origin}, {'SIMULATED camera' if self.source.simulated else 'genuine photographs'}"
 
 
@@ -45,7 +45,7 @@ def read_roles(params: Params, folders: Folders) -> list[Role]:
     roles = []
     for kind, base, sources in (("hr", folders.hr, params.hr_roles), ("lr", folders.lr, params.lr_roles)):
         for name, source in sources.items():
-            faces = open_faces(base / name)
+            faces = open_faces(folders.train / kind if name == "train" else base / name)
             photos = len(set(faces.index["photo"]))
             roles.append(
                 Role(
@@ -107,8 +107,8 @@ def rejection_table(roles: list[Role]) -> Table:
             )
             for role in roles
         ),
-        "`score`, `face_too_small`, `face_too_large` and `excluded` count detections, every other reason photographs."
-        " Converted photographs are used.",
+        "`score`, `face_too_small`, `face_too_large`, `hard` and `excluded` count detections, `near_duplicate` faces"
+        " (of test sets), every other reason photographs. Converted photographs are used.",
         first="Role",
     )
 

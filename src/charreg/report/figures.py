@@ -162,6 +162,7 @@ class Folders:
     sr: Path
     hr: Path
     lr: Path
+    train: Path  # `hr` and `lr` of the training roles, without near-duplicates of the tests
 
 
 def draw_faces(

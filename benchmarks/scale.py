@@ -1,0 +1,76 @@
+"""Time and memory of HR preparation and of reading a face set, in corpora of 1k, 10k and 100k images.
+
+python benchmarks/scale.py [--images 1000 10000 100000] [--workers 2]
+
+Every measurement is a process of its own. Memory is the peak of the main process without pages of mapped files; the
+workers hold one photograph each.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from corpus import OwnMemory, photos_of, print_table, processor_seconds, write_faces, write_portraits
+from hr_preparation import prepare_all
+
+from charreg.faces import open_faces
+from charreg.jobs.data import Pairs
+from charreg.params import read_all_params
+
+
+def prepare(folder: Path, count: int, workers: int) -> None:
+    params = read_all_params(Path("params.yaml"))
+    changes = {"crop": "fixed", "executor": f"processes:{workers}"}
+    params = params.model_copy(update={"hr_faces": params.hr_faces.model_copy(update=changes)})
+    prepare_all(photos_of(sorted((folder / "portraits").iterdir()), count), params, folder)
+
+
+def read(folder: Path, count: int) -> None:
+    """Open the set (its digest is checked), then one epoch of shuffled batches of 16."""
+    pairs = Pairs(open_faces(folder / f"faces-{count}"), 16, 0, torch.device("cpu"))
+    for step in range(count // 16):
+        pairs.batch(step)
+
+
+def measure(task: str, folder: Path, count: int, workers: int) -> None:
+    with OwnMemory() as memory:
+        clock, processor = time.perf_counter(), processor_seconds()
+        if task == "prepare":
+            prepare(folder, count, workers)
+        else:
+            read(folder, count)
+        seconds = time.perf_counter() - clock, processor_seconds() - processor
+    print(json.dumps([*seconds, memory.peak]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 10000, 100000])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # task, folder: measured in this process
+    args = parser.parse_args()
+    if args.one:
+        measure(args.one[0], Path(args.one[1]), args.images[0], args.workers)
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_portraits(Path(folder) / "portraits")
+        for task, words in (("prepare", "HR preparation"), ("read", "reading, one epoch")):
+            for count in args.images:
+                if task == "read":
+                    write_faces(Path(folder) / f"faces-{count}", count)
+                command = [sys.executable, __file__, "--one", task, folder, "--images", str(count)]
+                command += ["--workers", str(args.workers)]
+                answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+                clock, processor, peak = json.loads(answer.splitlines()[-1])
+                rows.append((words, f"{count:,}", clock, count / clock, processor, count / processor, round(peak)))
+    print_table(("", "images", "s", "images/s", "cpu s", "images/cpu s", "peak MiB"), rows)
+
+
+if __name__ == "__main__":
+    main()

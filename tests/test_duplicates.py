@@ -1,0 +1,169 @@
+"""Near-duplicates across roles: a training set never holds a face of a test set, and loses no other."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from charreg.duplicates import Hashes, find_duplicates, hash_faces, near_any
+from charreg.faces import FaceSet, FaceWriter, Pixels, digest_of_faces, open_faces
+from charreg.packaged import find_portraits
+from conftest import draw_genuine_faces, draw_hr_faces, toy_content
+from data_fixtures import load_stage
+
+
+def random_hashes(count: int, seed: int) -> Hashes:
+    faces = np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+    return hash_faces(faces)
+
+
+def turned(hashes: Hashes, bits: int, seed: int) -> Hashes:
+    """The hashes with so many random bits of each turned."""
+    draws, content = np.random.default_rng(seed), hashes.view(np.uint8).reshape(len(hashes), 32).copy()
+    for row in content:
+        for bit in draws.choice(240, bits, replace=False):
+            row[bit // 8] ^= 128 >> bit % 8
+    return content.view(np.uint64)
+
+
+def distances(one: Hashes, other: Hashes) -> Any:
+    return np.bitwise_count(one[:, None] ^ other[None]).sum(axis=2)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2, 7, 24, 40, 60])
+def test_what_is_found_is_what_comparing_all_pairs_finds(distance: int) -> None:
+    tests = random_hashes(300, 0)
+    near = [turned(tests[:40], bits, 9) for bits in (0, distance, distance + 1, distance + 2)]
+    hashes = np.concatenate([*near, random_hashes(200, 1)])
+    wanted = (distances(hashes, tests) <= distance).any(axis=1)
+    assert wanted[:80].all()
+    assert not wanted[80:160].any()
+    assert np.array_equal(near_any(hashes, tests, distance), wanted)
+    assert not near_any(hashes, tests[:0], distance).any()
+    assert near_any(hashes[:0], tests, distance).shape == (0,)
+
+
+def test_only_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+    count = np.bitwise_count
+
+    def counting(values: Any) -> Any:
+        nonlocal compared
+        compared += len(values)
+        return count(values)
+
+    monkeypatch.setattr(np, "bitwise_count", counting)
+    near_any(random_hashes(3000, 0), random_hashes(3000, 1), 24)
+    assert compared < 0.02 * 3000**2
+
+
+def portraits(count: int) -> list[Image.Image]:
+    paths = [path for several in find_portraits().values() for path in several[:2]][:count]
+    return [Image.open(path).convert("RGB") for path in paths]
+
+
+def copied(image: Image.Image, quality: int, size: float) -> Image.Image:
+    file = io.BytesIO()
+    image.resize((round(image.width * size), round(image.height * size)), Image.Resampling.BICUBIC).save(
+        file, "JPEG", quality=quality
+    )
+    return Image.open(file)
+
+
+def small(image: Image.Image, shift: float = 0.0) -> Pixels:
+    """The 16x16 face; framed anew with an error of `shift` of its side."""
+    left, side = (0.02 + shift) * image.width, 0.94 * image.width
+    box = (left, left, left + side, left + side)
+    return np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC, box=box))
+
+
+def test_copies_are_near_and_other_people_are_not() -> None:
+    images = portraits(80)
+    hashes = hash_faces(np.stack([small(image) for image in images]))
+    same = hash_faces(np.stack([small(copied(image, 50, 1.0)) for image in images]))
+    framed = hash_faces(np.stack([small(copied(image, 70, 0.7), 0.01) for image in images]))
+    brighter = hash_faces(np.stack([small(image.point(lambda level: 20 + level * 4 // 5)) for image in images]))
+    assert np.quantile(np.diagonal(distances(hashes, same)), 0.95) <= 24
+    assert np.quantile(np.diagonal(distances(hashes, framed)), 0.8) <= 24
+    assert np.median(np.diagonal(distances(hashes, brighter))) <= 12
+    people = np.arange(80) // 2
+    assert distances(hashes, hashes)[people[:, None] != people].min() > 24
+
+
+# --- the stage -------------------------------------------------------------------------------------------
+
+
+def write_faces(folder: Path, images: Pixels, rows: list[dict[str, Any]]) -> FaceSet:
+    folder.mkdir(parents=True)
+    with FaceWriter(folder, 16) as writer:
+        writer.notes = {"domain": "genuine", "role": "train", "mean_side": 1.0, "side_histogram": {}}
+        writer.reject("score", 3)
+        for image, row in zip(images, rows, strict=True):
+            writer.add(image, {"identity": "", "box_top": 0.0, "box_width": 14.0, "box_height": 17.0, **row})
+    return open_faces(folder)
+
+
+class Stage:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, faces: FaceSet, *tests: FaceSet, **changes: Any) -> tuple[FaceSet, dict[str, Any]]:
+        params = self.folder / "params.yaml"
+        params.write_text(yaml.safe_dump(toy_content(changes)))
+        out, metrics = self.folder / "out", self.folder / "metrics.json"
+        words = ["--faces", faces.folder, "--tests", *(test.folder for test in tests), "--out", out]
+        load_stage("deduplicate").main([str(word) for word in [*words, "--metrics", metrics, "--params", params]])
+        return open_faces(out), json.loads(metrics.read_text())
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def test_test_faces_and_their_mirror_images_leave_the_training_set(stage: Stage, tmp_path: Path) -> None:
+    images = np.stack([small(image) for image in portraits(20)])
+    rows = [{"photo": f"{i}.jpg", "box_left": float(i), "identity": f"p{i}"} for i in range(20)]
+    faces = write_faces(tmp_path / "train", images, rows)
+    web = write_faces(tmp_path / "web", images[[3]], [{"photo": "a.jpg", "box_left": 1.0}])
+    cctv = write_faces(tmp_path / "cctv", images[[8], :, ::-1], [{"photo": "b.jpg", "box_left": 1.0}])
+    kept, metrics = stage.run(faces, web, cctv)
+    assert kept.identities == [f"p{i}" for i in range(20) if i not in (3, 8)]
+    assert np.array_equal(kept.images, np.delete(images, [3, 8], axis=0))
+    assert kept.meta["rejections"] == {"near_duplicate": 2, "score": 3}
+    assert (kept.meta["mean_side"], kept.meta["side_histogram"]) == (17.0, {"16-20": 18})
+    assert metrics == {"n_faces": 18, "n_test_faces": 2, "near_duplicates": 2}
+    kept, metrics = stage.run(faces, web, cctv, **{"deduplicate.near_duplicates": "keep"})
+    assert (len(kept), metrics["near_duplicates"]) == (20, 2)
+    assert "near_duplicate" not in kept.meta["rejections"]
+
+
+def test_copies_of_one_box_share_its_fate(tmp_path: Path) -> None:
+    images = np.stack([small(image) for image in portraits(4)])
+    rows = [{"photo": name, "box_left": left} for name, left in (("a", 1.0), ("a", 1.0), ("a", 9.0), ("b", 1.0))]
+    faces = write_faces(tmp_path / "train", images, rows)
+    test = write_faces(tmp_path / "web", images[[1]], [{"photo": "c", "box_left": 1.0}])
+    assert find_duplicates(faces, [test], 24).tolist() == [True, True, False, False]
+
+
+def test_a_set_without_duplicates_stays_the_same_bytes(stage: Stage, tmp_path: Path) -> None:
+    """HR faces are compared as the 16x16 faces made of them, with genuine ones and others."""
+    faces = draw_hr_faces(tmp_path / "hr", people=6)
+    others = draw_hr_faces(tmp_path / "test", people=2, first=30), draw_genuine_faces(tmp_path / "web", people=2)
+    kept, metrics = stage.run(faces, *others)
+    assert digest_of_faces(kept) == digest_of_faces(faces)
+    assert kept.meta == faces.meta
+    assert metrics["near_duplicates"] == 0
+    assert len(stage.run(faces, others[1], draw_hr_faces(tmp_path / "same", people=1))[0]) == 20
+
+
+def test_empty_sets_are_valid(stage: Stage, tmp_path: Path) -> None:
+    empty = draw_genuine_faces(tmp_path / "empty", people=0)
+    faces = draw_genuine_faces(tmp_path / "faces", people=1)
+    assert len(stage.run(empty, faces)[0]) == 0
+    assert len(stage.run(faces, empty)[0]) == len(faces)

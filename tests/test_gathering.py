@@ -1,0 +1,285 @@
+"""Promises 12, 19 and kill -9: the same face set whatever the executor, and however often the extraction was killed."""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charreg import executors
+from charreg.errors import CharregError
+from charreg.executors import Workers, map_unordered
+from charreg.faces import FaceSet
+from charreg.journal import JOURNAL, count_records
+from charreg.packaged import make_packaged_photos
+from charreg.params import Params
+from conftest import ROOT, toy_content
+from data_fixtures import Stages
+from training_fixtures import ForkServer, Run, wait_for
+
+pytest_plugins = ["training_fixtures"]
+
+KILL = int(signal.SIGKILL)
+SMALL = {"packaged_photos.size": [112, 64], "packaged_photos.photos": {"train": 1, "web": 20, "cctv": 1}}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 small crowd photographs and 20 portraits."""
+    folder = tmp_path_factory.mktemp("packaged")
+    make_packaged_photos(folder, Params.model_validate(toy_content(SMALL)).packaged_photos, 0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serial(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    return Stages(tmp_path_factory.mktemp("lr")).lr(raw / "photos" / "web", "faces", "packaged")
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    return Stages(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def journals(root: Path) -> list[Path]:
+    return list(root.glob(f".dvc/tmp/charreg/*/*/{JOURNAL}"))
+
+
+def photographs_done(root: Path) -> int:
+    return sum(count_records(path) for path in journals(root))
+
+
+# --- executors -------------------------------------------------------------------------------------------
+
+
+def test_executors_and_worker_counts_give_the_same_bytes(serial: FaceSet, raw: Path, stages: Stages) -> None:
+    faces = stages.lr(raw / "photos" / "web", "two", "packaged", **{"lr_faces.executor": "processes:2"})
+    assert len(faces) > 20
+    assert contents(faces.folder) == contents(serial.folder)
+    assert not journals(stages.folder)
+
+
+def test_dask_that_is_missing_or_unreachable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(CharregError, match=r"pip install 'charreg\[cluster\]'"):
+        list(map_unordered(int, ["1"], "dask:tcp://127.0.0.1:1"))
+
+
+@pytest.mark.slow
+def test_a_dask_worker_that_is_killed_loses_nothing(serial: FaceSet, raw: Path, stages: Stages) -> None:
+    import distributed
+
+    killed = []
+
+    def kill_one(address: str) -> None:
+        wait_for(lambda: photographs_done(stages.folder), 300)
+        with distributed.Client(address) as client:
+            killed.append(next(iter(client.run(os.getpid).values())))
+        os.kill(killed[0], signal.SIGKILL)
+
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        killer = threading.Thread(target=kill_one, args=[address])
+        killer.start()
+        changes = {"lr_faces.executor": f"dask:{address}"}
+        faces = stages.lr(raw / "photos" / "web", "dask", "packaged", **changes)
+        killer.join()
+    assert killed
+    assert contents(faces.folder) == contents(serial.folder)
+
+
+class CountingPool(ThreadPoolExecutor):
+    """Counts what is under way at once."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.under_way = self.most = 0
+
+    def submit(self, function: Any, /, *args: Any, **options: Any) -> "Future[Any]":
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        future = super().submit(function, *args, **options)
+        original = future.result
+
+        def result(timeout: float | None = None) -> Any:
+            self.under_way -= 1
+            return original(timeout)
+
+        future.result = result  # type: ignore[method-assign]
+        return future
+
+
+def use(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def open_pool(_: str) -> Iterator[Workers]:
+        yield Workers(pool, 8, (BrokenProcessPool,), "a worker died")
+
+    monkeypatch.setattr(executors, "open_executor", open_pool)
+
+
+def test_few_chunks_are_under_way_and_they_grow_when_work_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    with CountingPool() as pool:
+        use(pool, monkeypatch)
+        chunks = []
+        monkeypatch.setattr(executors, "run_chunk", partial(counted, executors.run_chunk, chunks))
+        assert sorted(map_unordered(abs, (-i for i in range(3000)), "processes:2")) == list(range(3000))
+    assert pool.most == 8
+    assert max(chunks) == executors.LARGEST_CHUNK
+    assert chunks[:8] == [1] * 8
+    assert len(chunks) < 300
+
+
+def counted(run: Callable[..., Any], chunks: list[int], task: Any, items: list[Any]) -> Any:
+    chunks.append(len(items))
+    return run(task, items)
+
+
+def test_lost_workers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(_: int) -> None:
+        raise BrokenProcessPool
+
+    with CountingPool() as pool:
+        use(pool, monkeypatch)
+        with pytest.raises(CharregError, match="executor processes:2: a worker died; what is done is kept"):
+            list(map_unordered(die, [1, 2, 3], "processes:2"))
+
+
+# --- killed processes ------------------------------------------------------------------------------------
+
+
+class Extraction:
+    """Real processes of one face stage that share an output folder and their scratch."""
+
+    def __init__(self, kind: str, raw: Path, folder: Path, server: ForkServer) -> None:
+        self.kind, self.folder, self.server = kind, folder, server
+        folder.mkdir(exist_ok=True)
+        self.stages = Stages(folder)
+        self.out = folder / "faces"
+        self.arguments = [str(ROOT / "stages" / f"{kind}_faces.py"), "--sheet", str(folder / "sheet.png")]
+        if kind == "lr":
+            place = raw / "photos" / "web"
+            self.arguments += ["--role", "web", "--exclude", str(self.stages.exclude)]
+            self.arguments += ["--metrics", str(folder / "metrics.json")]
+        else:
+            place = raw / "portraits" / "hr_test"
+            self.arguments += ["--role", "train"]
+        self.arguments += ["--raw", str(place), "--out", str(self.out)]
+
+    def start(self, executor: str = "serial", **changes: Any) -> Run:
+        params = self.stages.params({f"{self.kind}_faces.executor": executor, **changes}, "packaged")
+        log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}.txt"
+        request = {
+            "argv": [*self.arguments, "--params", params],
+            "cwd": str(self.folder),
+            "log": str(log),
+            "path": [str(ROOT / "src")],
+            "env": {"DVC_ROOT": str(self.folder), "PYTHONPATH": str(ROOT / "src")},
+            "threads": 1,
+            "plans": [],
+        }
+        log.touch()
+        return Run(self.server, self.server.ask(request), log, self.folder)
+
+    def run(self, **options: Any) -> Run:
+        return self.start(**options).wait(300)
+
+    def killed_after(self, photographs: int, seconds: float, **options: Any) -> Run:
+        """A run that gets SIGKILL a while after so many photographs are in the journal."""
+        run = self.start(**options)
+        wait_for(lambda: photographs_done(self.folder) >= photographs, 300)
+        time.sleep(seconds)
+        os.kill(run.pid, signal.SIGKILL)
+        return run.wait()
+
+
+@pytest.mark.parametrize("kind", ["lr", "hr"])
+def test_five_kills_at_random_points_and_the_set_is_byte_identical(
+    kind: str, raw: Path, tmp_path: Path, server: ForkServer
+) -> None:
+    whole = Extraction(kind, raw, tmp_path / "whole", server)
+    assert whole.run().code == 0
+    parts = Extraction(kind, raw, tmp_path / "parts", server)
+    dice = random.Random(kind)
+    done = 0
+    for _ in range(5):
+        run = parts.killed_after(done + dice.randint(1, 3), dice.uniform(0, 0.1))
+        assert run.code == -KILL, run.text
+        assert (f"goes on with {done} of 20 photographs done" in run.text) == (done > 0)
+        assert not parts.out.exists()
+        assert photographs_done(parts.folder) >= done
+        done = photographs_done(parts.folder)
+    assert 5 <= done < 20
+    ended = parts.run()
+    assert ended.code == 0, ended.text
+    assert f"goes on with {done} of 20 photographs done" in ended.text
+    assert contents(parts.out) == contents(whole.out)
+    assert not journals(parts.folder)
+    assert not list(parts.folder.glob(".faces.partial-*"))  # of the killed ones
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent_and_another_executor_goes_on(
+    serial: FaceSet, raw: Path, tmp_path: Path, server: ForkServer
+) -> None:
+    extraction = Extraction("lr", raw, tmp_path, server)
+    run = extraction.start("processes:2")
+    wait_for(lambda: photographs_done(tmp_path), 300)
+    workers = [int(pid) for pid in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
+    assert len(workers) >= 2
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait().code == -KILL
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 5)
+    ended = extraction.run()
+    assert "photographs done" in ended.text
+    assert contents(extraction.out) == contents(serial.folder)
+
+
+def test_a_second_run_is_refused_by_name(raw: Path, tmp_path: Path, server: ForkServer) -> None:
+    extraction = Extraction("lr", raw, tmp_path, server)
+    holder = extraction.start()
+    wait_for(lambda: photographs_done(tmp_path), 300)
+    second = extraction.run()
+    assert second.code == 1
+    assert second.errors == [f"charreg: lr_faces@web: already runs as process {holder.pid}; wait for it or stop it"]
+    assert holder.wait(300).code == 0
+
+
+def test_what_changed_is_named_and_the_old_photographs_are_not_used(
+    raw: Path, tmp_path: Path, server: ForkServer
+) -> None:
+    extraction = Extraction("lr", raw, tmp_path, server)
+    extraction.killed_after(2, 0)
+    run = extraction.run(**{"lr_faces.min_score": 0.5})
+    assert "lr_faces@web: starts anew, the earlier resume state is not used: params changed (lr_faces.min_score)" in (
+        run.text
+    )
+    assert "photographs done" not in run.text
+    extraction.stages.exclude.write_text("0000.jpg 1 2\n")
+    run = extraction.run()
+    assert "starts anew, the earlier resume state is not used: exclusions changed" in run.text
+
+
+def test_a_photograph_that_changed_is_worked_on_again(tmp_path: Path, raw: Path, stages: Stages) -> None:
+    from charreg.gathering import PhotoScratch
+    from charreg.sources import find_photos
+
+    photos = find_photos("packaged", raw / "photos" / "web").photos
+    params = Params.model_validate(toy_content())
+    before = PhotoScratch("lr_faces@web", photos, params).folder
+    assert PhotoScratch("lr_faces@web", photos, params).folder == before
+    os.utime(photos[3].path, (1, 1))
+    assert PhotoScratch("lr_faces@web", photos, params).folder != before
