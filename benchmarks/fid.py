@@ -199,9 +199,18 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # SciPy on an argument pytorch-fid passes
     print(f"machine   {machine()}", file=sys.stderr)
     options = Evaluate(
-        features="inception", weights="", weights_sha256="", resize=16, batch=64, bootstrap=args.resamples, kd_subsets=args.subsets,
-        kd_subset_size=1000, trials=1, cross_album="ignore", match_input="embedding",
-    )  # fmt: skip
+        features="inception",
+        weights="",
+        weights_sha256="",
+        resize=16,
+        batch=64,
+        bootstrap=args.resamples,
+        kd_subsets=args.subsets,
+        kd_subset_size=1000,
+        trials=1,
+        cross_album="ignore",
+        match_input="embedding",
+    )
     parts = args.parts or ["distance", "features", "large"]
     if "distance" in parts:
         distance(args.repeats)

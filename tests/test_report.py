@@ -414,10 +414,14 @@ def test_whole_report_by_its_stage(root: Path) -> None:
     """The default run with all its pictures; the stage may touch no parameter that it does not declare."""
     folders = {
         **{name: root / "reports" / name for name in ("metrics", "timings", "training")},
-        **{"complexity": root / "reports/complexity.json", "paper": ROOT / "profiles/paper.yaml"},
-        **{"sr": root / "data/sr", "hr": root / "data/hr_faces", "lr": root / "data/lr_faces"},
-        **{"train": root / "data/train_faces"},
-        **{"out": root / "reports", "params": ROOT / "params.yaml"},
+        "complexity": root / "reports/complexity.json",
+        "paper": ROOT / "profiles/paper.yaml",
+        "sr": root / "data/sr",
+        "hr": root / "data/hr_faces",
+        "lr": root / "data/lr_faces",
+        "train": root / "data/train_faces",
+        "out": root / "reports",
+        "params": ROOT / "params.yaml",
     }
     words = [word for name, path in folders.items() for word in (f"--{name}", str(path))]
     runpy.run_path(str(ROOT / "stages/report.py"))["main"](words)
