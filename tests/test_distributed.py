@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import torch
 
 from charreg import distributed
 from charreg.sampling import Stream, my_share
-from training_fixtures import JOBS, Run, Workshop
+from training_fixtures import JOBS, PEER_STAGES, SHORT, VARIANT_STAGES, Run, Workshop, section_of
 
 pytest_plugins = ["training_fixtures"]
 
@@ -65,16 +66,18 @@ def difference(workshop: Workshop, first: str, second: str, steps: int = 20) -> 
     """
     a, b = (json.loads(workshop.states(name)[-1].read_text())["note"]["curves"] for name in (first, second))
     assert [row.keys() for row in a] == [row.keys() for row in b]
-    assert [row["step"] for row in a] == [row["step"] for row in b] == list(range(1, 21))
+    assert [row["step"] for row in a] == [row["step"] for row in b] == list(range(1, len(a) + 1))
     return max(
         abs(x[name] - y[name]) / max(1, abs(x[name])) for x, y in zip(a[:steps], b[:steps], strict=True) for name in x
     )
 
 
-def train_both_ways(workshop: Workshop, stage: str, *every: tuple[Any, ...]) -> tuple[str, str]:
+def train_both_ways(
+    workshop: Workshop, stage: str, *every: tuple[Any, ...], params: Mapping[str, Any] = CURVES
+) -> tuple[str, str]:
     """The same training by one process and by two; the names of both runs."""
     names = (f"{stage}-alone-{len(every)}", f"{stage}-pair-{len(every)}")
-    workshop.set_params(CURVES)
+    workshop.set_params(params)
     try:
         alone = workshop.run(stage, names[0], *every)
         pair = together(workshop, stage, names[1], every=every)
@@ -87,6 +90,18 @@ def train_both_ways(workshop: Workshop, stage: str, *every: tuple[Any, ...]) -> 
 @pytest.mark.parametrize("stage", JOBS)
 def test_two_processes_train_as_one_with_batch_norm(bn_workshop: Workshop, stage: str) -> None:
     found = difference(bn_workshop, *train_both_ways(bn_workshop, stage, DOUBLE))
+    print(f"{stage}, float64: largest difference {found:.2g}")
+    assert found <= 1e-9
+
+
+@pytest.mark.parametrize("stage", [*PEER_STAGES, *VARIANT_STAGES])
+def test_two_processes_train_a_compared_system_as_one(bn_workshop: Workshop, stage: str) -> None:
+    """Over 6 steps, of which the last 3 are in the last phase of a system that has phases."""
+    params = {
+        f"{section_of(stage)}.{key}": value for key, value in {**SHORT, "log_every": 1, "health_every": 6}.items()
+    }
+    alone, pair = train_both_ways(bn_workshop, stage, DOUBLE, params=params)
+    found = difference(bn_workshop, alone, pair)
     print(f"{stage}, float64: largest difference {found:.2g}")
     assert found <= 1e-9
 
@@ -104,27 +119,27 @@ def test_two_processes_train_as_one_in_float32(workshop: Workshop, stage: str) -
 
 def test_the_comparison_notices_another_batch(workshop: Workshop) -> None:
     for seed in (0, 1):
-        workshop.set_params({**CURVES, "seed": seed})
+        workshop.set_params({**CURVES, "seeds": [seed]})
         workshop.run("pretrain_sr", f"seed{seed}")
     assert difference(workshop, "seed0", "seed1") > 100 * TOLERANCE
 
 
 def test_a_training_goes_on_with_another_number_of_processes(bn_workshop: Workshop) -> None:
-    bn_workshop.set_params({**CURVES, "seed": 5})
+    bn_workshop.set_params(CURVES)
     try:
-        bn_workshop.run("pretrain_cr", "alone-5", DOUBLE)
+        bn_workshop.run("pretrain_cr", "alone", DOUBLE)
         stop = ("signal", int(signal.SIGTERM), 7)
-        stopped = together(bn_workshop, "pretrain_cr", "mixed-5", stop, every=(DOUBLE,))
+        stopped = together(bn_workshop, "pretrain_cr", "mixed", stop, every=(DOUBLE,))
         assert [run.code for run in stopped] == [143, 143]  # one was told, both stop
         assert sum("the same command continues" in run.text for run in stopped) == 1
-        one = bn_workshop.run("pretrain_cr", "mixed-5", DOUBLE, ("signal", int(signal.SIGTERM), 13))
+        one = bn_workshop.run("pretrain_cr", "mixed", DOUBLE, ("signal", int(signal.SIGTERM), 13))
         assert "goes on from step 7 of 20" in one.text
-        ended = together(bn_workshop, "pretrain_cr", "mixed-5", count=4, every=(DOUBLE,))
+        ended = together(bn_workshop, "pretrain_cr", "mixed", count=4, every=(DOUBLE,))
     finally:
         bn_workshop.set_params({})
     assert [run.code for run in ended] == [0, 0, 0, 0]
     assert "goes on from step 13 of 20" in ended[0].text
-    assert difference(bn_workshop, "alone-5", "mixed-5") <= 1e-9
+    assert difference(bn_workshop, "alone", "mixed") <= 1e-9
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(workshop: Workshop) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from charreg.checkpoint import _digest
+from charreg.params import JOINT_VARIANTS, Peers
 from conftest import draw_hr_faces
-from training_fixtures import JOBS, ROOT, Run, Workshop
+from training_fixtures import JOBS, PEER_STAGES, ROOT, SHORT, VARIANT_STAGES, Run, Workshop, section_of
 
 pytest_plugins = ["training_fixtures"]
 
@@ -50,6 +52,62 @@ def test_an_interrupted_training_ends_bit_identical(bn_workshop: Workshop, stage
     assert interrupted(bn_workshop, stage, f"{stage}-parts").files() == files
 
 
+# A loss that only the last phase of a system has.
+LATE = {"srgan": "l_adv", "sicnn": "l_si", "csri": "l_id_native", "lrgan": "lh_pixel"}
+# What a state must hold beside the super-resolver, by the beginning of its names.
+ALSO_KEPT = {
+    "srgan": "optimiser.d/",
+    "fsrnet": "optimiser.fsrnet/",
+    "sicnn": "optimiser.cnn_r/",
+    "cyclegan": "network.history_",
+    "csri": "network.native_head/",
+    "lrgan": "network.high_to_low/",
+}
+
+
+def last_state(workshop: Workshop, name: str) -> Path:
+    return workshop.states(name)[-1].with_suffix(".safetensors")
+
+
+def test_every_compared_system_is_interrupted() -> None:
+    assert tuple(f"train_peer@{name}" for name in Peers.model_fields) == PEER_STAGES
+    assert tuple(f"finetune_joint@{name}" for name in JOINT_VARIANTS if name != "cr") == VARIANT_STAGES
+
+
+@pytest.mark.parametrize("stage", [*PEER_STAGES, *VARIANT_STAGES])
+def test_a_killed_training_of_a_compared_system_ends_bit_identical(bn_workshop: Workshop, stage: str) -> None:
+    """Where it has phases, the last begins after step 3: it goes on from step 2, before it, and from 4, amid it."""
+    _, _, system = stage.partition("@")
+    whole_name, parts, forgetful = f"{stage}-whole", f"{stage}-parts", f"{stage}-forgetful"
+    bn_workshop.set_params({f"{section_of(stage)}.{key}": value for key, value in SHORT.items()})
+    try:
+        whole = bn_workshop.run(stage, whole_name)
+        assert whole.code == 0, whole.text
+        for step in (3, 5) if system in LATE else (5,):
+            killed = bn_workshop.run(stage, parts, ("signal", KILL, step))
+            assert (killed.code, killed.files()) == (-KILL, {})
+        assert ("goes on from step 2 of 6" in killed.text) == (system in LATE)
+        if system in ALSO_KEPT:
+            shutil.copytree(killed.out, bn_workshop.folder / "runs" / forgetful)
+            wrong = bn_workshop.run(stage, forgetful, ("forget", ALSO_KEPT[system]))
+            assert wrong.code == 0, wrong.text
+            assert wrong.files() != whole.files()  # the comparison would notice
+        if system == "cyclegan":  # its images are exchanged by now, no longer gathered
+            assert int(load_file(last_state(bn_workshop, parts))["network.history_y/filled"]) == 6
+        ended = bn_workshop.run(stage, parts)
+    finally:
+        bn_workshop.set_params({})
+    assert "goes on from step 4 of 6" in ended.text
+    assert ended.code == 0, ended.text
+    assert ended.files() == whole.files()
+    assert last_state(bn_workshop, parts).read_bytes() == last_state(bn_workshop, whole_name).read_bytes()
+    if system in LATE:
+        rows = [line.split("\t") for line in whole.files()["curves/curves.tsv"].decode().splitlines()]
+        late = [float(row[rows[0].index(LATE[system])]) for row in rows[1:]]
+        assert len(late) == 2
+        assert all(late), "the last phase has to train up to step 4 and after it"
+
+
 def test_two_threads_too_and_without_batch_norm(workshop: Workshop) -> None:
     whole = workshop.run("finetune_joint", "whole", threads=2)
     assert whole.code == 0, whole.text
@@ -59,11 +117,12 @@ def test_two_threads_too_and_without_batch_norm(workshop: Workshop) -> None:
 
 
 def test_two_fresh_runs_are_equal_and_another_seed_is_not(workshop: Workshop) -> None:
-    first, second = (workshop.run("pretrain_cr", name).files() for name in ("first", "second"))
+    first, second = (workshop.run("pretrain_inverse_cr", name).files() for name in ("first", "second"))
     assert first == second
-    workshop.set_params({"seed": 1})
-    other = workshop.run("pretrain_cr", "other").files()
-    assert other["model/regulariser.safetensors"] != first["model/regulariser.safetensors"]
+    workshop.set_params({"seeds": [1]})
+    other = workshop.run("pretrain_inverse_cr", "other").files()
+    name = "model/inverse_regulariser.safetensors"
+    assert other[name] != first[name]
 
 
 def test_a_finished_training_exports_the_same_bytes_without_a_step(workshop: Workshop) -> None:

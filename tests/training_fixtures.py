@@ -44,8 +44,38 @@ STABILISERS = {
     "d_jitter": True,
     "lr_distance_faces": 0,
 }
+# The compared systems, tiny, and again with all that keeps something from step to step. The last phase of those that
+# have phases (SRGAN's GAN, SICNN's domain-integrated training, CSRI's native branch, LRGAN's low-to-high network)
+# begins in the middle of a run.
+PEERS: dict[str, dict[str, Any]] = {
+    "vdsr": {"width": 4, "depth": 3, "optim": "sgd_clip", "lr": 0.1},
+    "srgan": {"width": 4, "blocks": 1, "norm": "bn", "d_width": 2, "gan_share": 0.5},
+    "fsrnet": {
+        "width": 4,
+        "lr": 2.5e-5,  # RMSprop's first steps are ten times as long, and rounding grows with them
+        **dict.fromkeys(("encoder_blocks", "coarse_blocks", "decoder_blocks", "hourglasses", "depth"), 1),
+        "gan": True,
+    },
+    "sicnn": {"width": 0.0625, "recogniser_width": 0.0625, "embedding": 8, "pretrain_share": 0.5},
+    "cyclegan": {"width": 2, "blocks": 1, "d_width": 2, "n_layers": 2, "history": 6},  # full after two batches
+    "csri": {
+        "width": 4,
+        "depth": 3,
+        "shares": [0.25, 0.25],
+        "native_ids": "pseudo",
+        "cluster_size": 4,
+        "smallest_cluster": 2,
+    },
+    "lrgan": {"width": 4, "blocks": [1, 1, 1], "norm": "bn", "d_width": 2, "n_critic": 2, "order": "halves"},
+}
+PEER_STAGES = tuple(f"train_peer@{name}" for name in PEERS)
+VARIANT_STAGES = tuple(f"finetune_joint@{name}" for name in ("wo_cr", "wo_ul", "wo_sr_ri_joint"))
+# A shorter schedule for them: phases begin after step 3.
+SHORT = {"iterations": 6, "checkpoint_every": 2, "log_every": 4, "health_every": 4, "sheet_every": 6}
 EVERYTHING_ON = {
     **{f"{job}.{key}": value for job in JOBS for key, value in SCHEDULE.items()},
+    **{f"peers.{name}.{key}": value for name in PEERS for key, value in SCHEDULE.items()},
+    **{f"peers.{name}.{key}": value for name, options in PEERS.items() for key, value in options.items()},
     **{f"{job}.{key}": value for job in JOBS[2:] for key, value in STABILISERS.items()},
     "pretrain_sr.adv_weight": 0.1,
     "pretrain_sr.adv_warmup": 0.2,
@@ -55,6 +85,12 @@ EVERYTHING_ON = {
 }
 BATCH_NORM = {"super_resolver.norm": "bn", "regulariser.norm": "bn", "centreface.batch_norm": True}
 NO_BATCH_NORM = {"super_resolver.norm": "none", "regulariser.norm": "none", "centreface.batch_norm": False}
+
+
+def section_of(stage: str) -> str:
+    """Where in params.yaml the schedule of a stage stands; stages may have an item, as in `train_peer@vdsr`."""
+    script, _, item = stage.partition("@")
+    return f"peers.{item}" if script == "train_peer" else script
 
 
 # --- inside the forked process ---------------------------------------------------------------------------
@@ -107,6 +143,17 @@ def carry_out(name: str, *words: Any) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (words[0], words[0]))
     elif name == "crash":
         crash_at(words[0])
+    elif name == "forget":  # what a resume state holds under a prefix
+        restore = training.Training.restore
+
+        def forgetful(self: Any, tensors: Mapping[str, torch.Tensor], note: Mapping[str, Any]) -> None:
+            forgotten = [key for key in tensors if key.startswith(words[0])]
+            assert forgotten, f"no state has {words[0]}"
+            fresh = self.tensors()
+            kept = {key: value for key, value in tensors.items() if key not in forgotten}
+            restore(self, {**kept, **{key: fresh[key] for key in forgotten if key in fresh}}, note)
+
+        training.Training.restore = forgetful
     elif name == "no_steps":  # whatever happens, nothing may be trained
 
         def refuse(self: Any) -> None:
@@ -232,7 +279,7 @@ def serve() -> None:
     import matplotlib  # noqa: F401  what charreg will want is imported once, charreg itself by every run
     import pandas  # noqa: F401
     import PIL.Image  # noqa: F401
-    import pydantic  # noqa: F401
+    import pydantic.types  # noqa: F401
     import safetensors.torch  # noqa: F401
     import torch._dynamo
     import torch.distributed.nn.functional
@@ -316,6 +363,26 @@ class Run:
         }
 
 
+def mark_faces(faces: Any, folder: Path) -> None:
+    """Copy a face set with what some peers learn from: landmarks of most faces; and two faces are nobody's.
+
+    They get a grain too: in flat areas the maxima that max-pooling picks are tied, and rounding would decide.
+    """
+    from charreg.faces import LANDMARK_COLUMNS, FaceWriter
+    from charreg.resampling import resize_image
+
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    with FaceWriter(folder, 64, lr_size=16) as writer:
+        writer.notes = {key: faces.meta[key] for key in ("domain", "role")}
+        for number, row in enumerate(faces.index.to_dict("records")):
+            grain = random.integers(-4, 5, faces.images[number].shape)
+            image = np.clip(faces.images[number] + grain, 0, 255).astype(np.uint8)
+            places = zip(LANDMARK_COLUMNS, random.uniform(8, 56, len(LANDMARK_COLUMNS)), strict=True)
+            changed = {**(dict(places) if number % 5 else {}), **({"identity": ""} if number in (3, 8) else {})}
+            writer.add(image, {**row, **changed}, resize_image(image, 16))
+
+
 class Workshop:
     """A project folder with drawn faces, toy params and first-stage models, and its own resume states."""
 
@@ -329,7 +396,7 @@ class Workshop:
         self.content = toy_content({**EVERYTHING_ON, **(changes or {})})
         self.set_params({})
         with np.errstate(over="ignore"):
-            draw_hr_faces(folder / "hr")
+            mark_faces(draw_hr_faces(folder / "drawn"), folder / "hr")
             draw_hr_faces(folder / "test", people=3, first=30, role="test")
             draw_genuine_faces(folder / "lr")
         for name, model in vars(fresh_first_stage(Params.model_validate(self.content))).items():
@@ -340,12 +407,19 @@ class Workshop:
         """The params of the following runs: the workshop's with (dotted) changes."""
         content = json.loads(json.dumps(self.content))
         for key, value in changes.items():
-            section, _, name = key.rpartition(".")
-            (content[section] if section else content)[name] = value
+            *sections, name = key.split(".")
+            inner = content
+            for section in sections:
+                inner = inner[section]
+            inner[name] = value
         (self.folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
     def command(self, stage: str, out: Path) -> list[str]:
-        """A stage's script and arguments, as a user types them in the workshop's folder."""
+        """A stage's script and arguments, as a user types them in the workshop's folder.
+
+        A stage may have an item, as in `train_peer@vdsr`; finetune_joint alone is its variant `cr`.
+        """
+        stage, _, item = stage.partition("@")
         words = [str(ROOT / "stages" / f"{stage}.py"), "--hr", "hr"]
         words += ["--out", f"{out}/model", "--curves", f"{out}/curves", "--timings", f"{out}/timings.json"]
         if stage == "train_centreface":
@@ -355,8 +429,10 @@ class Workshop:
         words += ["--lr", "lr"]
         if stage == "pretrain_cr":
             words += ["--inverse", "inverse_cr"]
+        if stage == "train_peer":
+            words += ["--peer", item, "--centreface", "centreface"]
         if stage == "finetune_joint":
-            words += ["--variant", "cr", "--super-resolver", "sr_module", "--characteristic", "characteristic"]
+            words += ["--variant", item or "cr", "--super-resolver", "sr_module", "--characteristic", "characteristic"]
             words += ["--inverse", "inverse_cr", "--centreface", "centreface"]
         return words
 
