@@ -1,0 +1,631 @@
+"""CycleGAN: the published networks, its three losses and whom they reach, and what its discriminators remember."""
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charreg.faces import Pixels
+from charreg.jobs import signals, stabilisers, train_cyclegan
+from charreg.jobs.peer import Inputs
+from charreg.jobs.train_cyclegan import TrainCyclegan, colour_shift, l_d, l_gan, verdicts
+from charreg.models import load_model, save_model
+from charreg.networks.centreface import CentreFace
+from charreg.networks.cyclegan import (
+    ImageHistory,
+    PatchDiscriminator,
+    TranslatingSuperResolver,
+    Translator,
+    TranslatorBlock,
+)
+from charreg.params import Params
+from charreg.resampling import resize_image, up
+from charreg.sampling import to_images, torch_seed
+from charreg.training import Training
+from conftest import draw_genuine_faces, draw_hr_faces, rouse, smooth_images
+
+CPU, META = torch.device("cpu"), torch.device("meta")  # on meta nothing is allocated
+Make = Callable[..., Params]
+Build = Callable[..., TrainCyclegan]
+SMALL = {
+    "iterations": 8,
+    "batch": 2,
+    "width": 4,
+    "blocks": 1,
+    "d_width": 2,
+    "n_layers": 2,
+    "history": 3,
+    "lr": 2e-3,
+    "ema": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """8 HR faces and 8 genuine faces of other people."""
+    folder = tmp_path_factory.mktemp("faces")
+    hr, genuine = draw_hr_faces(folder / "hr", people=2), draw_genuine_faces(folder / "lr", people=2)
+    return Inputs(hr, genuine, CentreFace(0.0625, 8))  # it uses no recogniser
+
+
+@pytest.fixture
+def build(inputs: Inputs, make_params: Make) -> Build:
+    """A small job with changed options: `build(1, history=0)`; `on` are other inputs."""
+
+    def build(seed: int = 0, on: Inputs = inputs, device: torch.device = CPU, **options: Any) -> TrainCyclegan:
+        changes = {f"peers.cyclegan.{key}": value for key, value in {**SMALL, **options}.items()}
+        return TrainCyclegan(make_params(changes, seed=seed), on, device)
+
+    return build
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def parts(job: TrainCyclegan) -> dict[str, nn.Module]:
+    return {"f_xy": job.f_xy, "f_yx": job.f_yx, "d_x": job.d_x, "d_y": job.d_y}
+
+
+def weights(network: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def moved(before: list[Tensor], network: nn.Module) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def graph_of(job: TrainCyclegan, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The losses of a step and what is descended, with their graphs; nothing is updated but the histories."""
+    totals: dict[str, Tensor] = {}
+    job.descend = totals.__setitem__  # type: ignore[method-assign, assignment]
+    return job.step(step), totals
+
+
+def gradients(loss: Tensor, *networks: nn.Module) -> list[Tensor | None]:
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    return list(torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True))
+
+
+def reaches(loss: Tensor, network: nn.Module) -> bool:
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients(loss, network))
+
+
+def instance_norm(x: Tensor) -> Tensor:
+    """No parameters, every channel of every image alone."""
+    centred = x - x.mean(dim=(2, 3), keepdim=True)
+    return centred / (centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5).sqrt()
+
+
+class Recorder(nn.Module):
+    """A network that remembers its inputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inputs.append(x.detach())
+        return self.network(x)  # type: ignore[no-any-return]
+
+
+# --- the networks ----------------------------------------------------------------------------------------
+
+
+def test_published_sizes() -> None:
+    with META:
+        assert count(Translator()) == count(TranslatingSuperResolver()) == 7_837_699
+        assert count(Translator(blocks=9)) == 11_378_179
+        assert count(PatchDiscriminator()) == 2_764_737
+        assert count(PatchDiscriminator(n_layers=2)) == 662_977
+
+
+def test_the_job_trains_the_published_21_million(build: Build) -> None:
+    """The histories are no parameters."""
+    with META:
+        job = build(device=META, width=64, blocks=6, d_width=64, n_layers=3, history=50)
+    assert sum(map(count, job.networks.values())) == sum(map(count, parts(job).values())) == 21_204_872
+
+
+def test_the_translator_has_the_published_layout() -> None:
+    network, x = rouse(Translator(4, 2)).double(), torch.rand(2, 3, 64, 64).double() * 2 - 1
+    assert isinstance(network, Translator)
+    layers: list[Any] = list(network)
+    kinds = [type(layer) for layer in layers if not isinstance(layer, nn.ReLU)]
+    outside = [nn.Conv2d, nn.InstanceNorm2d] * 3
+    inside = [nn.ConvTranspose2d, nn.InstanceNorm2d] * 2
+    assert kinds == [*outside, *[TranslatorBlock] * 2, *inside, nn.Conv2d, nn.Tanh]
+
+    def written_out(x: Tensor, edges: str = "reflect") -> Tensor:
+        def convolved(x: Tensor, layer: Any, edge: int) -> Tensor:
+            return F.conv2d(F.pad(x, [edge] * 4, edges), layer.weight, layer.bias)
+
+        x = F.relu(instance_norm(convolved(x, layers[0], 3)))
+        for layer in (layers[3], layers[6]):
+            x = F.relu(instance_norm(F.conv2d(x, layer.weight, layer.bias, stride=2, padding=1)))
+        assert x.shape == (2, 16, 16, 16)
+        for block in layers[9:11]:
+            y = F.relu(instance_norm(convolved(x, block.body[0], 1)))
+            x = x + instance_norm(convolved(y, block.body[3], 1))
+        for layer in (layers[11], layers[14]):
+            x = F.conv_transpose2d(x, layer.weight, layer.bias, stride=2, padding=1, output_padding=1)
+            x = F.relu(instance_norm(x))
+        assert x.shape == (2, 4, 64, 64)
+        return torch.tanh(convolved(x, layers[-2], 3))
+
+    torch.testing.assert_close(network(x), written_out(x))
+    assert not torch.allclose(network(x), written_out(x, "constant"), atol=1e-3)  # the trap: edges of zeros
+
+
+@pytest.mark.parametrize(("n_layers", "channels", "side"), [(3, [4, 8, 16, 32, 1], 6), (2, [4, 8, 16, 1], 14)])
+def test_the_discriminator_has_the_published_layout(n_layers: int, channels: list[int], side: int) -> None:
+    network, x = rouse(PatchDiscriminator(4, n_layers)).double(), torch.rand(2, 3, 64, 64).double() * 2 - 1
+    assert isinstance(network, PatchDiscriminator)
+    convolutions = [layer for layer in network if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == channels
+    assert {layer.kernel_size for layer in convolutions} == {(4, 4)}
+    strides = [2] * n_layers + [1, 1]
+    assert [layer.stride[0] for layer in convolutions] == strides
+    wanted = x
+    for number, (layer, stride) in enumerate(zip(convolutions, strides, strict=True)):
+        wanted = F.conv2d(wanted, layer.weight, layer.bias, stride, padding=1)
+        if layer is not convolutions[-1]:
+            wanted = F.leaky_relu(instance_norm(wanted) if number else wanted, 0.2)  # the first has no norm
+    assert network(x).shape == (2, 1, side, side)
+    torch.testing.assert_close(network(x), wanted)
+
+
+@pytest.mark.parametrize(("n_layers", "field"), [(3, 70), (2, 34)])
+def test_a_score_is_that_of_a_patch(n_layers: int, field: int) -> None:
+    network = PatchDiscriminator(2, n_layers)
+    plain = nn.Sequential(*(layer for layer in network if not isinstance(layer, nn.InstanceNorm2d))).double()
+    x = torch.rand(1, 3, 160, 160, dtype=torch.float64, requires_grad=True)
+    scores = plain(x)
+    middle = scores.shape[-1] // 2
+    (gradient,) = torch.autograd.grad(scores[0, 0, middle, middle], x)
+    reached = gradient[0].abs().sum(dim=0).nonzero()
+    assert (reached.max(dim=0).values - reached.min(dim=0).values + 1).tolist() == [field, field]
+
+
+def test_weights_start_small_and_biases_at_zero() -> None:
+    for network in (Translator(16), PatchDiscriminator(16)):
+        values = torch.cat([value.flatten() for name, value in network.named_parameters() if name.endswith("weight")])
+        assert values.std().item() == pytest.approx(0.02, rel=0.02)
+        assert abs(values.mean().item()) < 1e-3
+        assert not any(value.any() for name, value in network.named_parameters() if name.endswith("bias"))
+
+
+def test_images_of_a_batch_do_not_meet() -> None:
+    """So real and generated ones may share a pass; with batch norm, the trap, they must not."""
+    x, y = (torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1).chunk(2)
+    for network in (Translator(4, 1), PatchDiscriminator(4)):
+        torch.testing.assert_close(network(torch.cat([x, y / 4])), torch.cat([network(x), network(y / 4)]))
+        for place, layer in enumerate(network):
+            if isinstance(layer, nn.InstanceNorm2d):
+                network[place] = nn.BatchNorm2d(layer.num_features)
+        apart = torch.cat([network(x), network(y / 4)])
+        assert not torch.allclose(network(torch.cat([x, y / 4])), apart, atol=1e-2)
+
+
+def test_the_super_resolver_translates_what_bicubic_enlarges() -> None:
+    network, G = TranslatingSuperResolver(4, 1), torch.rand(2, 3, 16, 16) * 2 - 1
+    assert network(G).shape == (2, 3, 64, 64)
+    assert torch.equal(network(G), network.translator(up(G)))
+
+
+# --- the losses ------------------------------------------------------------------------------------------
+
+
+def test_losses_are_least_squares_and_the_discriminators_halved() -> None:
+    real, fake = torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 2.0]])
+    assert l_d(real, fake).item() == 2  # half of (0 + 4) / 2 + (0 + 4) / 2
+    assert l_gan(fake).item() == 1  # (1 + 1) / 2, not halved
+    assert l_d(torch.ones(2, 1, 6, 6), torch.zeros(2, 1, 6, 6)) == 0
+    not_halved = (real - 1).square().mean() + fake.square().mean()
+    swapped = l_d(fake, real)
+    logits = (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
+    assert not {round(wrong.item(), 3) for wrong in (not_halved, swapped, logits)} & {2.0}
+
+
+def test_a_step_is_the_published_loss(build: Build) -> None:
+    """Every term written out, its gradients too; the fakes of a cycle are not detached."""
+    job = build(history=0, cycle_weight=7.0, identity_weight=0.3)
+    x, y = up(job.genuine.batch(3)), job.pairs.batch(3)[1]
+    fake_y, fake_x = job.f_xy(x), job.f_yx(y)
+    wanted = {
+        "l_gan": (job.d_y(fake_y) - 1).square().mean() + (job.d_x(fake_x) - 1).square().mean(),
+        "l_cycle": (job.f_yx(fake_y) - x).abs().mean() + (job.f_xy(fake_x) - y).abs().mean(),
+        "l_identity": (job.f_xy(y) - y).abs().mean() + (job.f_yx(x) - x).abs().mean(),
+        "l_d_x": ((job.d_x(x) - 1).square().mean() + job.d_x(fake_x).square().mean()) / 2,
+        "l_d_y": ((job.d_y(y) - 1).square().mean() + job.d_y(fake_y).square().mean()) / 2,
+    }
+    losses, totals = graph_of(job, 3)
+    assert [*losses] == [*wanted]
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name], value)
+    total = wanted["l_gan"] + 7 * (wanted["l_cycle"] + 0.3 * wanted["l_identity"])
+    torch.testing.assert_close(totals, {"translators": total, "judges": wanted["l_d_x"] + wanted["l_d_y"]})
+
+    found = gradients(totals["translators"], job.f_xy, job.f_yx)
+    torch.testing.assert_close(found, gradients(total, job.f_xy, job.f_yx))
+    detached = F.l1_loss(job.f_yx(fake_y.detach()), x) + F.l1_loss(job.f_xy(fake_x.detach()), y)
+    trap = gradients(total - 7 * wanted["l_cycle"] + 7 * detached, job.f_xy, job.f_yx)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(found, trap)
+
+
+def test_without_identity_loss_it_is_not_computed(build: Build) -> None:
+    job = build(identity_weight=0.0)
+    recorder = job.f_xy = Recorder(job.f_xy)  # type: ignore[assignment]
+    losses, totals = graph_of(job, 0)
+    assert losses["l_identity"] == 0
+    assert [len(x) for x in recorder.inputs] == [2, 2]  # x and the cycle, no y
+    torch.testing.assert_close(totals["translators"], losses["l_gan"] + 10 * losses["l_cycle"])
+
+
+# --- who gets gradients ----------------------------------------------------------------------------------
+
+
+def test_which_loss_reaches_which_network(build: Build) -> None:
+    job = build()
+    losses, _ = graph_of(job, 0)
+    routes = {loss: {name for name, net in parts(job).items() if reaches(value, net)} for loss, value in losses.items()}
+    translators = {"f_xy", "f_yx"}
+    assert routes == {
+        "l_gan": translators,
+        "l_cycle": translators,
+        "l_identity": translators,
+        "l_d_x": {"d_x"},
+        "l_d_y": {"d_y"},
+    }
+
+
+def test_a_step_of_one_side_leaves_the_other_alone(build: Build) -> None:
+    """Neither weights nor gradients of the discriminators change in the translators' step, nor the reverse."""
+    job = build()
+    sides = {"translators": [job.f_xy, job.f_yx], "judges": [job.d_x, job.d_y]}
+    plain, order = job.descend, []
+
+    def descend(name: str, loss: Tensor) -> None:
+        order.append(name)
+        (others,) = (networks for side, networks in sides.items() if side != name)
+        before = [weights(network) for network in parts(job).values()]
+        kept = [deepcopy(parameter.grad) for network in others for parameter in network.parameters()]
+        plain(name, loss)
+        changed = [network for old, network in zip(before, parts(job).values(), strict=True) if moved(old, network)]
+        assert changed == sides[name]
+        for old, parameter in zip(kept, (p for network in others for p in network.parameters()), strict=True):
+            assert old is parameter.grad is None or torch.equal(old, parameter.grad)  # type: ignore[arg-type]
+
+    job.descend = descend  # type: ignore[method-assign]
+    job.step(0)
+    job.step(1)
+    assert order == ["translators", "judges"] * 2
+    assert all(parameter.requires_grad for network in parts(job).values() for parameter in network.parameters())
+
+
+# --- the history -----------------------------------------------------------------------------------------
+
+
+def numbered(numbers: Iterable[int]) -> Tensor:
+    """Images that are their numbers."""
+    return torch.stack([torch.full((3, 64, 64), float(number)) for number in numbers])
+
+
+def numbers_of(images: Tensor) -> list[int]:
+    return [int(number) for number in images[:, 0, 0, 0]]
+
+
+def drawn(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_history_keeps_fifty_then_shows_old_ones_half_the_time() -> None:
+    history, generator, old = ImageHistory(), drawn(), 0
+    for first in range(0, 50, 10):
+        new = numbered(range(first, first + 10))
+        assert torch.equal(history.exchange(new, generator), new)
+    assert numbers_of(history.images) == [*range(50)]
+    for first in range(50, 250, 10):
+        before, new = numbers_of(history.images), numbered(range(first, first + 10))
+        shown, after = numbers_of(history.exchange(new, generator)), numbers_of(history.images)
+        assert numbers_of(new) == [*range(first, first + 10)]
+        assert sorted(shown + after) == sorted(before + numbers_of(new))  # nothing is lost, nothing is shown while kept
+        old += sum(a != b for a, b in zip(shown, numbers_of(new), strict=True))
+    assert 80 < old < 120
+    assert (history.images == history.images[:, :1, :1, :1]).all()  # whole images
+
+
+def test_the_history_fills_up_within_a_batch() -> None:
+    history = ImageHistory(3)
+    shown = numbers_of(history.exchange(numbered(range(8)), drawn()))
+    assert shown[:3] == [0, 1, 2]
+    assert int(history.filled) == 3
+    assert sorted(shown + numbers_of(history.images)) == sorted([0, 1, 2, *range(8)])  # the first were shown AND kept
+
+
+def test_a_history_of_none_is_off() -> None:
+    new = numbered([1, 2])
+    history = ImageHistory(0)
+    assert history.exchange(new, drawn()) is new
+    assert not history.filled
+
+
+def exchanges(history: ImageHistory, first: int, seed: int) -> list[int]:
+    generator = drawn(seed)
+    batches = [numbered(range(start, start + 4)) for start in range(first, first + 20, 4)]
+    return [number for new in batches for number in numbers_of(history.exchange(new, generator))]
+
+
+def test_an_exchange_is_a_function_of_the_generator() -> None:
+    with torch.random.fork_rng():
+        shown = [exchanges(ImageHistory(3), 0, seed) for seed in (0, 0, 1)]
+        torch.manual_seed(5)
+        assert exchanges(ImageHistory(3), 0, 0) == shown[0] == shown[1] != shown[2]
+        assert torch.initial_seed() == 5
+
+
+class Forgetful(ImageHistory):
+    """The trap: the original's list of images is in no state."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        for name, buffer in [*self.named_buffers()]:
+            self.register_buffer(name, buffer, persistent=False)
+
+
+@pytest.mark.parametrize("kind", [ImageHistory, Forgetful])
+def test_a_resumed_history_goes_on(kind: type[ImageHistory]) -> None:
+    history, resumed = kind(3), kind(3)
+    exchanges(history, 0, 0)
+    resumed.load_state_dict(deepcopy(history.state_dict()))
+    assert (exchanges(resumed, 20, 1) == exchanges(history, 20, 1)) is (kind is ImageHistory)
+
+
+def test_a_resumed_training_ends_alike(build: Build) -> None:
+    """And one that lost its histories does not."""
+    whole, states = Training(build()), []
+    for _ in range(4):
+        whole.advance()
+    state, note = deepcopy(whole.tensors()), {"step": 4, **deepcopy(whole.note())}
+    assert int(state["network.history_x/filled"]) == 3
+    for forgets in (False, True):
+        again = Training(build())
+        again.restore(state, note)
+        if forgets:
+            for history in again.job.networks["history_x"], again.job.networks["history_y"]:
+                history.load_state_dict(ImageHistory(3).state_dict())
+        states.append(again)
+    for training in (whole, *states):
+        for _ in range(2):
+            training.advance()
+    ends = [[value for network in training.job.networks.values() for value in weights(network)] for training in states]
+    wanted = [value for network in whole.job.networks.values() for value in weights(network)]
+    alike = [all(torch.equal(a, b) for a, b in zip(end, wanted, strict=True)) for end in ends]
+    assert alike == [True, False]
+
+
+def test_discriminators_see_the_history_and_translators_the_newest(build: Build) -> None:
+    job = build(batch=4, history=2)
+    for name in ("x", "y"):
+        job.remembered(name, numbered([0, 0]) / 2, 0)  # grey
+    x, y = up(job.genuine.batch(1)), job.pairs.batch(1)[1]
+    newest = {"x": job.f_yx(y).detach(), "y": job.f_xy(x).detach()}
+    twins = {name: deepcopy(job.histories[name]) for name in "xy"}
+    recorders = {"x": Recorder(job.d_x), "y": Recorder(job.d_y)}
+    job.d_x, job.d_y = recorders["x"], recorders["y"]
+    graph_of(job, 1)
+    for name, real in (("x", x), ("y", y)):
+        fooled, judged = recorders[name].inputs
+        torch.testing.assert_close(fooled, newest[name])
+        twin = twins[name]
+        assert isinstance(twin, ImageHistory)
+        shown = twin.exchange(fooled, drawn(torch_seed(0, "cyclegan", "history", name, 1)))
+        assert torch.equal(judged, torch.cat([real, shown]))
+        assert not torch.equal(shown, fooled)
+        assert torch.equal(twin.images, job.histories[name].images)  # type: ignore[arg-type]
+
+
+def test_every_process_keeps_the_same_history(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes = numbered(range(8))
+    job = build()
+    whole = job.remembered("x", fakes, 5)
+    assert numbers_of(whole) != [*range(8)]
+    monkeypatch.setattr(train_cyclegan, "gather", lambda mine: fakes)
+    for rank in range(2):
+        monkeypatch.setattr(stabilisers, "rank", lambda rank=rank: rank)
+        one = build()
+        assert torch.equal(one.remembered("x", fakes.chunk(2)[rank], 5), whole.chunk(2)[rank])
+        assert torch.equal(one.histories["x"].images, job.histories["x"].images)  # type: ignore[arg-type]
+
+
+# --- optimisers and rates --------------------------------------------------------------------------------
+
+
+def test_options_are_the_published_ones(make_params: Make) -> None:
+    options: Any = make_params().peers["cyclegan"]
+    assert (options.lr, options.betas) == (2e-4, (0.5, 0.999))
+    assert (options.cycle_weight, options.identity_weight, options.history, options.decay_from) == (10, 0.5, 50, 0.5)
+    assert (options.blocks, options.n_layers) == (6, 3)
+
+
+def test_optimisers_are_built_as_declared(build: Build) -> None:
+    job = build(betas=[0.4, 0.99])
+    assert [*job.optimisers] == ["translators", "judges"]
+    assert job.rates == {"translators": 2e-3, "judges": 2e-3}
+    for optimiser, networks in zip(job.optimisers.values(), ([job.f_xy, job.f_yx], [job.d_x, job.d_y]), strict=True):
+        assert isinstance(optimiser, torch.optim.Adam)
+        assert (optimiser.defaults["betas"], optimiser.defaults["weight_decay"]) == ((0.4, 0.99), 0)
+        held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        wanted = [parameter for network in networks for parameter in network.parameters()]
+        assert all(a is b for a, b in zip(held, wanted, strict=True))
+
+
+def test_rates_fall_to_zero_on_a_line_over_the_last_half(build: Build) -> None:
+    job = build(iterations=100)
+    assert {job.rate(step) for step in range(51)} == {1.0}
+    assert [job.rate(step) for step in (60, 75, 90, 99)] == pytest.approx([0.8, 0.5, 0.2, 0.02])
+    constant = build(iterations=100, decay_from=1.0)
+    assert {constant.rate(step) for step in range(100)} == {1.0}
+    training, rates = Training(build(iterations=4)), []
+    while training.done < 4:
+        training.advance()
+        rates.append(
+            [group["lr"] for optimiser in training.job.optimisers.values() for group in optimiser.param_groups]
+        )
+    assert rates == [[2e-3, 2e-3]] * 3 + [[1e-3, 1e-3]]
+
+
+# --- it learns -------------------------------------------------------------------------------------------
+
+
+def pictures_of(inputs: Inputs, hr: Pixels, genuine: Pixels) -> Inputs:
+    """Eight HR and eight genuine pictures; these come at 64x64, too."""
+    small = [np.stack([resize_image(image, 16) for image in images]) for images in (hr, genuine)]
+    faces = replace(inputs.hr, images=hr, lr=small[0]), replace(inputs.genuine, images=small[1])
+    return Inputs(*faces, inputs.recogniser)
+
+
+def evened(images: Pixels, mean: float, deviation: float) -> Pixels:
+    """Colours as instance norm, which takes them away, need not find out."""
+    x = images.astype(np.float64)
+    x = (x - x.mean(axis=(1, 2), keepdims=True)) / x.std(axis=(1, 2), keepdims=True)
+    even: Pixels = np.clip(x * deviation + mean, 0, 255).round().astype(np.uint8)
+    return even
+
+
+def test_it_learns_eight_pictures_of_each_side_by_heart(build: Build, inputs: Inputs) -> None:
+    """By its own losses, as nothing is paired; and better than one picture for all would do."""
+    hr, genuine = smooth_images(16, 0, cells=4).reshape(2, 8, 64, 64, 3)
+    on = pictures_of(inputs, evened(hr, 128, 45), evened(genuine, 100, 30))
+    job = build(on=on, iterations=40, batch=4, width=8, d_width=4)
+    training, found = Training(job), []
+    for _ in range(2):
+        with torch.no_grad():
+            health = job.health(job.networks)
+        found.append({key: health[f"{key}_x"] + health[f"{key}_y"] for key in ("cycle", "identity")})
+        while training.done < job.iterations:
+            training.advance()
+    before, after = found
+    x, y = up(job.genuine.sample(8)), job.pairs.sample(8)[1]
+    constant = sum(F.l1_loss(z.mean(dim=0, keepdim=True).expand_as(z), z).item() for z in (x, y))
+    for key, value in after.items():
+        assert value < 0.35 * before[key]
+        assert value < 0.6 * constant
+
+
+def tint(job: TrainCyclegan) -> None:
+    """Translators that can do nothing but mix colours, from chance."""
+    for name in ("f_xy", "f_yx"):
+        mix = nn.Conv2d(3, 3, 1)
+        with torch.no_grad():
+            mix.weight.copy_(0.02 * torch.randn(mix.weight.shape, generator=drawn(torch_seed(job.seed, name))))
+            mix.bias.zero_()  # type: ignore[union-attr]
+        setattr(job, name, mix)
+    job.networks["super_resolver"].translator, job.networks["back_translator"] = job.f_xy, job.f_yx
+    job.add_adam("translators", [job.f_xy, job.f_yx], job.options.lr, job.options.betas)
+
+
+def test_without_identity_loss_colours_drift(build: Build, inputs: Inputs) -> None:
+    """Both sides are coloured alike, so no colour should move; cycles are as good when all of them do."""
+    on, found = pictures_of(inputs, *smooth_images(16, 0, cells=4).reshape(2, 8, 64, 64, 3)), []
+    for weight in (0.5, 0.0):
+        job = build(on=on, iterations=60, lr=0.05, identity_weight=weight)
+        tint(job)
+        training = Training(job)
+        while training.done < job.iterations:
+            training.advance()
+        with torch.no_grad():
+            found.append(job.health(job.networks))
+    kept, drifted = found
+    assert max(health[f"cycle_{side}"] for health in found for side in "xy") < 0.02
+    assert kept["colour_shift"] < 0.01
+    assert drifted["colour_shift"] > 0.04
+    assert drifted["identity_y"] > 0.1 > 3 * kept["identity_y"]
+
+
+def test_two_jobs_of_one_seed_train_alike(build: Build) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        job = build(seed)
+        for step in range(2):
+            job.step(step)
+        states.append({f"{name}.{key}": v for name, net in job.networks.items() for key, v in net.state_dict().items()})
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items() if "filled" not in name)
+
+
+def test_no_two_networks_start_alike(build: Build) -> None:
+    job = build()
+    for one, other in ((job.f_xy, job.f_yx), (job.d_x, job.d_y)):
+        assert not torch.equal(next(one.parameters()), next(other.parameters()))
+
+
+# --- what it exports and signals -------------------------------------------------------------------------
+
+
+def test_what_it_exports(build: Build, tmp_path: Path) -> None:
+    job = build()
+    assert (job.exports, job.averaged, job.label) == (("super_resolver",), ("super_resolver",), "")
+    assert [*job.networks] == ["super_resolver", "back_translator", "d_x", "d_y", "history_x", "history_y"]
+    save_model(tmp_path, {name: job.networks[name] for name in job.exports}, job.blueprints, {})
+    loaded, G = load_model(tmp_path), job.genuine.sample(2)
+    assert loaded.blueprints["super_resolver"].network == "networks.cyclegan.TranslatingSuperResolver"
+    with torch.no_grad():
+        S = loaded.networks["super_resolver"](G)
+        assert S.shape == (2, 3, 64, 64)
+        assert torch.equal(S, job.f_xy(up(G)))
+
+
+def test_health_measures_the_networks_it_is_given(build: Build) -> None:
+    """The moving average of F_xy, that is, and F_yx as it trains."""
+    job = build()
+    average = rouse(TranslatingSuperResolver(4, 1), seed=1)
+    assert isinstance(average, TranslatingSuperResolver)
+    f_xy, f_yx = average.translator, job.f_yx
+    x, y = up(job.genuine.sample(8)), job.pairs.sample(8)[1]
+    with torch.no_grad():
+        found = job.health({**job.networks, "super_resolver": average})
+        wanted = {
+            "cycle_x": F.l1_loss(f_yx(f_xy(x)), x),
+            "cycle_y": F.l1_loss(f_xy(f_yx(y)), y),
+            "identity_x": F.l1_loss(f_yx(x), x),
+            "identity_y": F.l1_loss(f_xy(y), y),
+            "d_x_real": job.d_x(x).mean(),
+            "d_x_fake": job.d_x(f_yx(y)).mean(),
+            "d_y_real": job.d_y(y).mean(),
+            "d_y_fake": job.d_y(f_xy(x)).mean(),
+            "colour_shift": colour_shift(x, f_xy(x)),
+        }
+        sheet = job.sheet({**job.networks, "super_resolver": average})
+        last = np.concatenate(list(to_images(f_xy(y))), axis=1)  # HR faces, which F_xy should not change
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6)
+    assert {*found} - {*wanted} == {"psnr_train", "psnr_bicubic", "d_x_accuracy", "d_y_accuracy"}
+    assert sheet.shape == (6 * 64, 8 * 64, 3)
+    assert np.array_equal(sheet[-64:], last)
+
+
+def test_verdicts_part_at_one_half() -> None:
+    """Least squares aims at 0 and 1; parted at 0, as logits are, every generated image would pass for real."""
+    real, fake = torch.tensor([0.6, 0.9]), torch.tensor([0.1, 0.7])
+    assert verdicts(real, fake, "d") == pytest.approx({"d_real": 0.75, "d_fake": 0.4, "d_accuracy": 0.75})
+    assert signals.verdicts(real, fake, "d")["d_accuracy"] == 0.5
+
+
+def test_colour_shift_is_that_of_mean_colours() -> None:
+    before = torch.rand(2, 3, 8, 8)
+    after = before.clone()
+    after[0, 1] += 0.6
+    assert colour_shift(before, after) == pytest.approx(0.1)  # one of six means
+    assert colour_shift(before, before.flip(-1)) == pytest.approx(0, abs=1e-6)
+    opposite = before + torch.tensor([0.5, -0.5])[:, None, None, None]
+    assert colour_shift(before, opposite) == pytest.approx(0.5)  # shifts do not cancel

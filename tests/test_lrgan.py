@@ -1,0 +1,609 @@
+"""LRGAN: the published networks, who learns from which loss and when, and the pixel target that keeps the content."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charreg.jobs import stabilisers, train_lrgan
+from charreg.jobs.peer import Inputs
+from charreg.jobs.train_lrgan import LOSSES, TrainLrgan, hinge_fool, hinge_judge, standard_normal
+from charreg.models import load_model, save_model
+from charreg.networks.blocks import BatchNorm, ResidualBlock
+from charreg.networks.centreface import CentreFace
+from charreg.networks.lrgan import HighToLow
+from charreg.networks.super_resolver import SuperResolver
+from charreg.params import Params
+from charreg.resampling import ds, ds_area, up
+from charreg.sampling import to_images
+from charreg.training import Losses, Training
+from conftest import draw_genuine_faces, draw_hr_faces, rouse
+
+CPU = torch.device("cpu")
+Make = Callable[..., Params]
+Build = Callable[..., TrainLrgan]
+SMALL = {
+    "iterations": 8,
+    "batch": 2,
+    "width": 4,
+    "blocks": [1, 1, 1],
+    "d_width": 4,
+    "norm": "none",
+    "output": "residual",
+    "order": "together",
+    "lr": 2e-3,
+    "ema": 0.0,
+}
+TANH = {"output": "tanh"}
+HL, LH = 0, 4  # a step of each half
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """8 HR faces and 8 genuine faces of other people."""
+    folder = tmp_path_factory.mktemp("faces")
+    hr, genuine = draw_hr_faces(folder / "hr", people=2), draw_genuine_faces(folder / "lr", people=2)
+    return Inputs(hr, genuine, CentreFace(0.0625, 8))  # it uses no recogniser
+
+
+@pytest.fixture
+def build(inputs: Inputs, make_params: Make) -> Build:
+    """A small job with changed options: `build(1, order="halves")`; `on` are other inputs, `kind` another job."""
+
+    def build(
+        seed: int = 0,
+        on: Inputs = inputs,
+        kind: type[TrainLrgan] = TrainLrgan,
+        **options: Any,
+    ) -> TrainLrgan:
+        changes = {f"peers.lrgan.{key}": value for key, value in {**SMALL, **options}.items()}
+        return kind(make_params(changes, seed=seed), on, CPU)
+
+    return build
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def parts(job: TrainLrgan) -> dict[str, nn.Module]:
+    """The networks by the names of their optimisers."""
+    return {"hl": job.hl, "d_lr": job.d_lr, "lh": job.lh, "d_hr": job.d_hr}
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def moved(before: dict[str, Tensor], network: nn.Module) -> bool:
+    return any(not torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def graph_of(job: TrainLrgan, step: int) -> tuple[Losses, dict[str, Tensor]]:
+    """The losses of a step and what each optimiser descends last, with their graphs; nothing is updated."""
+    totals: dict[str, Tensor] = {}
+    job.descend = totals.__setitem__  # type: ignore[method-assign, assignment]
+    return job.step(step), totals
+
+
+def reaches(loss: Tensor, network: nn.Module) -> bool:
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, retain_graph=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+def advanced(job: TrainLrgan, steps: int, first: int = 0) -> Training:
+    training = Training(job)
+    training.done = first
+    while training.done < first + steps:
+        training.advance()
+    return training
+
+
+def signals_of(training: Training) -> dict[str, float]:
+    """Health as the training loop measures it."""
+    networks = training.measured()
+    modes = {name: network.training for name, network in networks.items()}
+    with torch.no_grad():
+        found = training.job.health({name: network.eval() for name, network in networks.items()})
+    for name, network in networks.items():
+        network.train(modes[name])
+    return found
+
+
+class Recorder(nn.Module):
+    """A network that remembers its inputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inputs.append(x.detach().clone())
+        return self.network(x)  # type: ignore[no-any-return]
+
+
+def faces_and_noise(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(3, 3, 64, 64, generator=generator) * 2 - 1, torch.randn(3, 64, generator=generator)
+
+
+# --- the networks ----------------------------------------------------------------------------------------
+
+
+def test_parameters_of_the_published_size(build: Build) -> None:
+    """The published 4.0 M; batch norm averages and the vectors of spectral norm are not counted."""
+    full = {"width": 64, "d_width": 64, "blocks": [12, 3, 2], "norm": "bn", "d_pooling": "late"}
+    counts = {name: count(network) for name, network in build(**full, **TANH).networks.items()}
+    assert (count(HighToLow()), count(SuperResolver(activation="relu"))) == (1_603_331, 1_586_499)
+    assert counts == {
+        "high_to_low": 1_603_331,
+        "super_resolver": 1_586_499,
+        "lr_discriminator": 409_281,
+        "hr_discriminator": 409_281,
+    }
+    assert sum(counts.values()) == 4_008_392
+
+
+def test_high_to_low_has_the_published_layout() -> None:
+    network = rouse(HighToLow(4)).double()
+    assert isinstance(network, HighToLow)
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) == 2 * 12 + 4
+    assert all(isinstance(norm, BatchNorm) for norm in norms)  # statistics of the global batch
+    assert sum(isinstance(layer, ResidualBlock) for layer in network.modules()) == 12
+    H, z = (x.double() for x in faces_and_noise())
+    network(H, z)  # moves the averages
+    network.eval()
+
+    def convolved(x: Tensor, layer: Any, stride: int = 1) -> Tensor:
+        return F.conv2d(x, layer.weight, layer.bias, stride, padding=1)
+
+    def normed(x: Tensor, norm: Any) -> Tensor:
+        mean, variance, scale, offset = (
+            value[:, None, None] for value in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        )
+        return torch.addcmul(offset, x - mean, scale / (variance + norm.eps).sqrt())
+
+    def residual(x: Tensor, block: Any) -> Tensor:
+        y = F.relu(normed(convolved(x, block.body[0]), block.body[1]))
+        return x + normed(convolved(y, block.body[3]), block.body[4])
+
+    stages: Any = network
+    channel = (z @ stages.noise.weight.T + stages.noise.bias).view(3, 1, 64, 64)
+    x = F.relu(convolved(torch.cat([H, channel], dim=1), stages.head[0]))
+    for side, (first, second, norm, _, down) in zip((32, 16, 8, 4), stages.down, strict=True):
+        x = convolved(F.relu(normed(residual(residual(x, first), second), norm)), down, stride=2)
+        assert x.shape == (3, 4, side, side)
+    for side, (first, second, upsampler) in zip((8, 16), stages.up, strict=True):
+        x = F.relu(F.pixel_shuffle(convolved(residual(residual(x, first), second), upsampler[0]), 2))
+        assert x.shape == (3, 4, side, side)
+    torch.testing.assert_close(network(H, z), torch.tanh(convolved(x, stages.tail)))
+
+
+@pytest.mark.parametrize("output", ["tanh", "residual"])
+def test_noise_makes_several_faces_of_one(output: Any) -> None:
+    network, (H, z) = rouse(HighToLow(4, "none", output)), faces_and_noise()
+    one = H[:1].expand(3, -1, -1, -1)
+    L = network(one, z)
+    assert L.shape == (3, 3, 16, 16)
+    assert (L[0] - L[1]).abs().max() > 1e-3
+    assert torch.equal(network(one, z), L)
+
+
+def test_tanh_is_bounded_and_the_residual_is_not() -> None:
+    network, (H, z) = rouse(HighToLow(4, "none", "residual"), scale=3.0), faces_and_noise()
+    assert isinstance(network, HighToLow)
+    assert network(H, z).abs().max() > 1
+    network.output = "tanh"
+    assert network(H, z).abs().max() <= 1
+
+
+def test_residual_outputs_start_at_the_pixel_target_and_at_bicubic(build: Build) -> None:
+    job, (H, z) = build(), faces_and_noise()
+    L = job.hl(H, z)
+    assert torch.equal(L, F.avg_pool2d(H, 4))
+    assert not torch.allclose(L, ds(H), atol=1e-2)  # the trap: DS, which makes artificial faces, is no mean
+    assert torch.equal(job.lh(L), up(L))
+    assert graph_of(job, 0)[0]["hl_pixel"] == 0
+
+
+def test_low_to_high_is_the_super_resolver_without_slopes(build: Build) -> None:
+    job = build(blocks=[12, 3, 2])
+    assert isinstance(job.lh, SuperResolver)
+    assert sum(isinstance(layer, ResidualBlock) for layer in job.lh.modules()) == 17
+    assert not any(isinstance(layer, nn.PReLU) for network in parts(job).values() for layer in network.modules())
+
+
+def test_discriminators_judge_their_sizes_with_spectral_norm(build: Build) -> None:
+    job = build()
+    for d, size in ((job.d_lr, 16), (job.d_hr, 64)):
+        assert d(torch.zeros(2, 3, size, size)).shape == (2,)
+        layers = [layer for layer in d.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+        assert all(nn.utils.parametrize.is_parametrized(layer, "weight") for layer in layers)
+
+
+# --- the losses ------------------------------------------------------------------------------------------
+
+
+def test_losses_are_hinges_with_a_side_each() -> None:
+    real, fake = torch.tensor([2.0, 0.5], requires_grad=True), torch.tensor([-2.0, 0.5], requires_grad=True)
+    loss = hinge_judge(real, fake)
+    assert loss.item() == (0 + 0.5) / 2 + (0 + 1.5) / 2
+    loss.backward()
+    assert real.grad is not None
+    assert fake.grad is not None
+    assert real.grad.tolist() == [0, -0.5]  # what is clear already teaches nothing
+    assert fake.grad.tolist() == [0, 0.5]
+    assert hinge_fool(fake).item() == 0.75
+    swapped, softplus = hinge_judge(fake, real), F.softplus(-real).mean() + F.softplus(fake).mean()
+    assert loss.item() not in (swapped.item(), softplus.item())
+
+
+def test_a_step_is_the_published_loss(build: Build) -> None:
+    """Every term written out; LH and D_hr see what HL made before its step."""
+    job = build(pixel_weight=0.7, gan_weight=0.3, **TANH)
+    H, G, z = job.pairs.batch(3)[1], job.genuine.batch(3), job.noise(3)
+    with torch.no_grad():
+        L = job.hl(H, z)
+        S = job.lh(L)
+    judges = {name: deepcopy(parts(job)[name]) for name in ("d_lr", "d_hr")}  # spectral norm moves with every pass
+    descended: dict[str, Tensor] = {}
+    plain = job.descend
+
+    def descend(name: str, loss: Tensor) -> None:
+        descended[name] = loss.detach()
+        plain(name, loss)
+        if name in judges:
+            fooled[name] = deepcopy(parts(job)[name])
+
+    fooled: dict[str, nn.Module] = {}
+    job.descend = descend  # type: ignore[method-assign]
+    losses = {name: loss.detach() for name, loss in job.step(3).items()}
+    with torch.no_grad():
+        real_lr, fake_lr = judges["d_lr"](G), judges["d_lr"](L)
+        real_hr, fake_hr = judges["d_hr"](H), judges["d_hr"](S)
+        wanted = {
+            "l_d_lr": (1 - real_lr).clamp(min=0).mean() + (1 + fake_lr).clamp(min=0).mean(),
+            "hl_pixel": (F.avg_pool2d(H, 4) - L).square().mean(),
+            "hl_gan": -fooled["d_lr"](L).mean(),
+            "l_d_hr": (1 - real_hr).clamp(min=0).mean() + (1 + fake_hr).clamp(min=0).mean(),
+            "lh_pixel": (H - S).square().mean(),
+            "lh_gan": -fooled["d_hr"](S).mean(),
+        }
+    assert [*losses] == [*wanted] == [*LOSSES]
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name], value)
+    totals = {f"d_{side}": wanted[f"l_d_{side}"] for side in ("lr", "hr")}
+    totals |= {name: 0.7 * wanted[f"{name}_pixel"] + 0.3 * wanted[f"{name}_gan"] for name in ("hl", "lh")}
+    torch.testing.assert_close(descended, {name: totals[name] for name in ("d_lr", "hl", "d_hr", "lh")})
+    unpaired = (G - L).square().mean()  # the trap
+    assert not torch.allclose(unpaired, wanted["hl_pixel"], rtol=1e-2)
+
+
+# --- who learns from what, and when ----------------------------------------------------------------------
+
+
+def test_which_loss_reaches_which_network(build: Build) -> None:
+    job = build(**TANH)
+    losses, _ = graph_of(job, 0)
+    routes = {loss: {name for name, net in parts(job).items() if reaches(value, net)} for loss, value in losses.items()}
+    assert routes == {
+        "l_d_lr": {"d_lr"},
+        "hl_pixel": {"hl"},
+        "hl_gan": {"hl"},
+        "l_d_hr": {"d_hr"},
+        "lh_pixel": {"lh"},
+        "lh_gan": {"lh"},
+    }
+    H = job.pairs.batch(0)[1]
+    attached = F.mse_loss(job.lh(job.hl(H, job.noise(0))), H)  # the trap: LH would teach HL to make its task easy
+    assert reaches(attached, job.hl)
+
+
+def test_a_step_of_one_network_leaves_the_others_alone(build: Build) -> None:
+    """Neither weights nor gradients of any other change, whichever steps."""
+    job = build(**TANH)
+    plain, order = job.descend, []
+
+    def descend(name: str, loss: Tensor) -> None:
+        order.append(name)
+        before = {
+            key: [(p.detach().clone(), deepcopy(p.grad)) for p in net.parameters()] for key, net in parts(job).items()
+        }
+        plain(name, loss)
+        for key, network in parts(job).items():
+            for (_, gradient), parameter in zip(before[key], network.parameters(), strict=True):
+                if key != name:
+                    assert gradient is parameter.grad is None or torch.equal(gradient, parameter.grad)  # type: ignore[arg-type]
+            old = [value for value, _ in before[key]]
+            assert any(not torch.equal(a, b) for a, b in zip(old, network.parameters(), strict=True)) is (key == name)
+
+    job.descend = descend  # type: ignore[method-assign]
+    job.step(0)
+    job.step(1)
+    assert order == ["d_lr", "hl", "d_hr", "lh"] * 2
+    assert all(parameter.requires_grad for network in parts(job).values() for parameter in network.parameters())
+
+
+def test_together_all_learn_and_in_halves_one_pair_after_the_other(build: Build) -> None:
+    for order, step, names in (
+        ("together", HL, "hl d_lr lh d_hr"),
+        ("together", LH, "hl d_lr lh d_hr"),
+        ("halves", HL, "hl d_lr"),
+        ("halves", LH - 1, "hl d_lr"),
+        ("halves", LH, "lh d_hr"),
+        ("halves", 7, "lh d_hr"),
+    ):
+        job = build(order=order, norm="bn", **TANH)
+        before = {name: state_of(network) for name, network in parts(job).items()}
+        losses = job.step(step)
+        assert {name for name, network in parts(job).items() if moved(before[name], network)} == {*names.split()}
+        terms = {"hl": ("hl_pixel", "hl_gan"), "d_lr": ("l_d_lr",), "lh": ("lh_pixel", "lh_gan"), "d_hr": ("l_d_hr",)}
+        assert [*losses] == [*LOSSES]
+        assert {name for name, loss in losses.items() if loss} == {
+            term for name in names.split() for term in terms[name]
+        }
+
+
+def test_a_finished_high_to_low_is_not_moved_by_the_batches_it_degrades(build: Build) -> None:
+    """LH sees it as it will be measured; in training mode, the trap, each batch would get statistics of its own."""
+    job = build(order="halves", norm="bn", **TANH)
+    for step in range(LH):
+        job.step(step)
+    recorder = Recorder(job.lh)
+    job.lh = recorder
+    for step in (LH, LH + 1):  # the loop may have left it in training mode
+        job.hl.train()
+        H, z = job.pairs.batch(step)[1], job.noise(step)
+        trap = deepcopy(job.hl)(H, z)
+        wanted = deepcopy(job.hl).eval()(H, z)
+        job.step(step)
+        torch.testing.assert_close(recorder.inputs[-1], wanted)
+        assert not torch.allclose(recorder.inputs[-1], trap, atol=1e-2)
+    assert not job.hl.training
+
+
+def test_discriminators_step_as_often_as_asked_on_further_batches(build: Build) -> None:
+    job = build(n_critic=3)
+    recorders = {"d_lr": Recorder(job.d_lr), "d_hr": Recorder(job.d_hr)}
+    job.d_lr, job.d_hr = recorders["d_lr"], recorders["d_hr"]
+    plain, order = job.descend, []
+
+    def descend(name: str, loss: Tensor) -> None:
+        order.append(name)
+        plain(name, loss)
+
+    job.descend = descend  # type: ignore[method-assign]
+    job.step(2)
+    assert order == ["d_lr", "d_hr"] * 2 + ["d_lr", "hl", "d_hr", "lh"]
+    batches = [(job.genuine.batch(number), job.pairs.batch(number)[1]) for number in (6, 7, 8)]
+    for recorder, reals in zip(recorders.values(), zip(*batches, strict=True), strict=True):
+        assert len(recorder.inputs) == 7  # real and generated three times, and the last of these again
+        assert all(torch.equal(*pair) for pair in zip(recorder.inputs[:6:2], reals, strict=True))
+        assert not torch.equal(recorder.inputs[1], recorder.inputs[3])  # the trap: one batch for all
+        assert torch.equal(recorder.inputs[5], recorder.inputs[6])
+    L = ds_area(torch.cat([H for _, H in batches]))  # an untrained HL
+    assert torch.equal(torch.cat(recorders["d_lr"].inputs[1:6:2]), L)
+    following = build(n_critic=3)
+    recorder = following.d_lr = Recorder(following.d_lr)
+    following.step(3)
+    assert torch.equal(recorder.inputs[0], job.genuine.batch(9))
+
+
+def test_every_weight_of_the_generators_trains(build: Build) -> None:
+    """Also those before layers that start at zero, and the one that takes the noise."""
+    job = build(width=8)  # at 4 a row of ReLUs may be silent for long
+    before = {network: [*map(torch.clone, network.parameters())] for network in (job.hl, job.lh)}
+    advanced(job, 3)
+    for network, old in before.items():
+        assert not any(torch.equal(a, b) for a, b in zip(old, network.parameters(), strict=True))
+
+
+# --- noise -----------------------------------------------------------------------------------------------
+
+
+def test_noise_is_drawn_anew_for_every_batch(build: Build) -> None:
+    job = build()
+    assert job.noise(5).shape == (2, 64)
+    assert torch.equal(job.noise(5), build().noise(5))
+    assert not any(torch.equal(job.noise(5), other) for other in (job.noise(6), build(1).noise(5)))
+    many = standard_normal(2000, "words")
+    assert many.mean().item() == pytest.approx(0, abs=0.01)
+    assert many.std().item() == pytest.approx(1, abs=0.01)
+
+
+def test_processes_share_the_noise_of_one_global_batch(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = build(batch=4)
+    whole, shares = job.noise(5), []
+    monkeypatch.setattr(train_lrgan, "world_size", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setattr(stabilisers, "rank", lambda rank=rank: rank)
+        shares.append(job.noise(5))
+    assert torch.equal(whole, torch.cat(shares))
+
+
+def darken(job: TrainLrgan) -> None:
+    """Make HL a bad camera: its faces are dark, and noise has an effect."""
+    rouse(job.hl)
+    with torch.no_grad():
+        job.hl.tail.bias.copy_(torch.tensor([-0.4, -0.3, -0.2]))  # type: ignore[union-attr, operator]
+
+
+def in_daylight(inputs: Inputs) -> Inputs:
+    """Genuine faces of no bad camera."""
+    assert inputs.hr.lr is not None
+    return replace(inputs, genuine=replace(inputs.genuine, images=inputs.hr.lr))
+
+
+# --- traps -----------------------------------------------------------------------------------------------
+
+
+class OnGenuine(TrainLrgan):
+    """The trap: a genuine face, of somebody else, as pixel target of HL."""
+
+    def compete(
+        self, generator: str, judge: str, real: Tensor, fake: Tensor, target: Tensor, both: bool
+    ) -> dict[str, Tensor]:
+        return super().compete(generator, judge, real, fake, real if generator == "hl" else target, both)
+
+
+class Mixing(nn.Module):
+    """An HL that can do nothing but mix colours: it soon is what its losses want."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 3, 1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.mix(ds_area(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", [TrainLrgan, OnGenuine])
+def test_the_pixel_target_links_a_face_to_its_own_content(build: Build, kind: type[TrainLrgan]) -> None:
+    """Unpaired targets leave nothing of the face: HL makes one mean genuine face of all."""
+    job = build(kind=kind, order="halves", iterations=100, batch=4, gan_weight=0.01, lr=0.05, ema=0.9)
+    job.hl = job.networks["high_to_low"] = Mixing()
+    job.add_adam("hl", [job.hl], job.options.lr, job.options.betas)
+    networks = advanced(job, 50).measured()
+    H = job.pairs.sample(8)[1]
+    with torch.no_grad():
+        L = job.degraded(networks, H)
+    contrast, wanted = (x - x.mean(dim=0) for x in (L, ds_area(H)))
+    kept = ((contrast * wanted).sum() / wanted.square().sum()).item()  # 1: faces differ as they do, 0: not at all
+    assert kept > 0.7 if kind is TrainLrgan else abs(kept) < 0.3
+
+
+class Swapped(TrainLrgan):
+    """The trap: the generated faces for the real ones."""
+
+    def compete(
+        self, generator: str, judge: str, real: Tensor, fake: Tensor, target: Tensor, both: bool
+    ) -> dict[str, Tensor]:
+        return super().compete(generator, judge, fake.detach(), real, target, False)
+
+
+@pytest.mark.parametrize("kind", [TrainLrgan, Swapped])
+def test_genuine_and_hr_faces_are_the_real_ones(build: Build, inputs: Inputs, kind: type[TrainLrgan]) -> None:
+    job = build(kind=kind, on=in_daylight(inputs), batch=4, iterations=10, lr=4e-3)
+    darken(job)
+    job.rates |= {"hl": 0.0, "lh": 0.0}
+    found = signals_of(advanced(job, 10))
+    for d in ("d_lr", "d_hr"):
+        assert (found[f"{d}_real"] > found[f"{d}_fake"] + 0.1) is (kind is TrainLrgan)
+
+
+# --- optimisers ------------------------------------------------------------------------------------------
+
+
+def test_options_are_the_published_ones(make_params: Make) -> None:
+    options: Any = make_params().peers["lrgan"]
+    assert (options.pixel_weight, options.gan_weight) == (1, 0.05)
+    assert (options.betas, options.blocks) == ((0, 0.9), (12, 3, 2))
+
+
+def test_optimisers_are_built_as_declared(build: Build) -> None:
+    job = build(betas=[0.1, 0.95])
+    assert job.rates == dict.fromkeys(("hl", "d_lr", "lh", "d_hr"), 2e-3)
+    assert {*job.optimisers} == {*parts(job)}
+    for name, optimiser in job.optimisers.items():
+        assert isinstance(optimiser, torch.optim.Adam)
+        assert (optimiser.defaults["betas"], optimiser.defaults["weight_decay"]) == ((0.1, 0.95), 0)
+        held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        assert all(a is b for a, b in zip(held, parts(job)[name].parameters(), strict=True))
+    assert {job.rate(step) for step in range(8)} == {1.0}
+
+
+# --- it learns -------------------------------------------------------------------------------------------
+
+
+def test_high_to_low_learns_eight_faces_by_heart(build: Build, inputs: Inputs) -> None:
+    job = build(on=in_daylight(inputs), iterations=50, batch=4, order="halves", gan_weight=2e-3, lr=3e-3, log_every=5)
+    darken(job)
+    training = advanced(job, 25)
+    first, *_, last = training.curves
+    assert last["hl_pixel"] < 0.2 * first["hl_pixel"]
+    assert signals_of(training)["psnr_hl"] > 24
+
+
+def test_low_to_high_takes_back_what_high_to_low_does_to_eight_faces(build: Build) -> None:
+    """On its own inputs it leaves bicubic enlargement far behind."""
+    job = build(iterations=50, batch=4, order="halves", gan_weight=2e-3, lr=3e-3, log_every=5, ema=0.7)
+    darken(job)
+    training = advanced(job, 25, first=25)
+    first, *_, last = training.curves
+    assert last["lh_pixel"] < 0.4 * first["lh_pixel"]
+    found = signals_of(training)
+    assert found["psnr_train"] > max(23, found["psnr_bicubic"] + 4)
+
+
+def test_two_jobs_of_one_seed_train_alike(build: Build) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        job = build(seed, norm="bn", **TANH)
+        for step in range(2):
+            job.step(step)
+        states.append({f"{name}.{key}": v for name, net in job.networks.items() for key, v in net.state_dict().items()})
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    same = [name for name, value in states[0].items() if torch.equal(value, states[2][name])]
+    assert all(name.endswith("num_batches_tracked") for name in same)
+
+
+# --- what it exports and signals -------------------------------------------------------------------------
+
+
+def test_what_it_exports(build: Build, tmp_path: Path) -> None:
+    job = build(norm="bn", **TANH)
+    assert job.exports == job.averaged == ("super_resolver", "high_to_low")
+    assert job.label == ""
+    for network in job.networks.values():
+        network.eval()
+    save_model(tmp_path, {name: job.networks[name] for name in job.exports}, job.blueprints, {})
+    loaded, G, (H, z) = load_model(tmp_path), job.genuine.sample(2), faces_and_noise()
+    named = {name: blueprint.network for name, blueprint in loaded.blueprints.items()}
+    assert named == {"super_resolver": "SuperResolver", "high_to_low": "networks.lrgan.HighToLow"}
+    with torch.no_grad():
+        S = loaded.networks["super_resolver"](G)
+        assert S.shape == (2, 3, 64, 64)
+        assert torch.equal(S, job.lh(G))
+        assert torch.equal(loaded.networks["high_to_low"](H, z), job.hl(H, z))
+
+
+def test_health_measures_lh_on_its_own_inputs(build: Build) -> None:
+    job = build(**TANH)
+    networks = {name: network.eval() for name, network in job.networks.items()}
+    G, H = job.genuine.sample(8), job.pairs.sample(8)[1]
+    with torch.no_grad():
+        found, sheet = job.health(networks), job.sheet(networks)
+        assert job.health(networks) == found
+        L = job.degraded(networks, H)
+        S = job.lh(L)
+        assert torch.equal(L, job.hl(H, standard_normal(8, 0, "lrgan", "z", "fixed")))
+
+        def decibel(a: Tensor, b: Tensor) -> float:
+            return float(10 * torch.log10(4 / (a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean()))
+
+        wanted = {
+            "psnr_train": decibel(S, H),
+            "psnr_bicubic": decibel(up(L), H),
+            "psnr_hl": decibel(L, ds_area(H)),
+            "d_lr_real": job.d_lr(G).mean(),
+            "d_lr_fake": job.d_lr(L).mean(),
+            "d_hr_real": job.d_hr(H).mean(),
+            "d_hr_fake": job.d_hr(S).mean(),
+        }
+        last = np.concatenate(list(to_images(job.lh(G))), axis=1)
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6)
+    assert {*found} - {*wanted} == {"d_lr_accuracy", "d_hr_accuracy"}
+    assert sheet.shape == (5 * 64, 8 * 64, 3)
+    assert np.array_equal(sheet[-64:], last)  # the test of LRGAN: genuine faces, enlarged
