@@ -161,7 +161,12 @@ def test_weights_that_a_step_changes(build: Build, make_params: Make, variant: s
 
 @pytest.mark.parametrize("variant", JOINT_VARIANTS)
 def test_one_optimiser_holds_each_network(build: Build, make_params: Make, variant: str) -> None:
-    job = build(variant, make_params({**PLAIN, "finetune_joint.keep_sr_adv": 0.1, "finetune_joint.d_lr_factor": 3.0}))
+    job = build(
+        variant,
+        make_params(
+            {**PLAIN, "finetune_joint.keep_sr_adv": 0.1, "finetune_joint.lr": 2e-4, "finetune_joint.d_lr_factor": 3.0}
+        ),
+    )
     held = {name: [p for group in one.param_groups for p in group["params"]] for name, one in job.optimisers.items()}
     everything = [id(p) for network in job.networks.values() for p in network.parameters()]
     assert sorted(id(p) for parameters in held.values() for p in parameters) == sorted(everything)

@@ -1,6 +1,6 @@
 """LRGAN: the published networks, who learns from which loss and when, and the pixel target that keeps the content."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +43,14 @@ SMALL = {
 }
 TANH = {"output": "tanh"}
 HL, LH = 0, 4  # a step of each half
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """What a test draws for itself is the same in every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +198,11 @@ def test_high_to_low_has_the_published_layout() -> None:
 
 @pytest.mark.parametrize("output", ["tanh", "residual"])
 def test_noise_makes_several_faces_of_one(output: Any) -> None:
-    network, (H, z) = rouse(HighToLow(4, "none", output)), faces_and_noise()
+    network, (H, z) = rouse(HighToLow(8, "none", output)), faces_and_noise()
     one = H[:1].expand(3, -1, -1, -1)
     L = network(one, z)
     assert L.shape == (3, 3, 16, 16)
-    assert (L[0] - L[1]).abs().max() > 1e-3
+    assert (L[0] - L[1]).abs().max() > 1e-4  # far above rounding; training makes more of it
     assert torch.equal(network(one, z), L)
 
 
