@@ -153,7 +153,7 @@ class FaceWriter:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
-        return "" if np.isnan(value) else f"{float(value):.3f}"
+        return f"{value:.3f}" if value == value else ""  # NaN is unlike itself; np.isnan takes as long as the rest
     return value
 
 
