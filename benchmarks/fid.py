@@ -164,12 +164,12 @@ class AnonymousMemory:
         self._thread.join()
 
 
-def large(count: int, options: Evaluate) -> None:
-    """Features and both distances with their intervals for a fifth of `count` images, then for `count`."""
+def large(counts: list[int], options: Evaluate) -> None:
+    """Features and both distances with their intervals, for some images and for more."""
     network = FeatureNetwork("inception", Projection(), DIMS, 16, (0.5,) * 3, (0.5,) * 3, CPU, "")  # type: ignore[arg-type]
     real = network.extract(noise(6000, 1), 64)
     reference = Reference(Moments.of(real).gaussian(), np.array(real[:5000]))
-    for n in (count // 5, count):
+    for n in counts:
         with tempfile.TemporaryDirectory() as folder:
             images = np.lib.format.open_memmap(f"{folder}/images.npy", "w+", np.uint8, (n, 16, 16, 3))
             for start in range(0, n, 10_000):
@@ -179,7 +179,8 @@ def large(count: int, options: Evaluate) -> None:
                 measuring, scores = timed(lambda found=found: measure_distances(reference, found, network, options, 0))
         print(
             f"large     {n:7} images: features {extraction}; distances and intervals {measuring}; "
-            f"memory {memory.peak} MiB   " + " ".join(f"{key} {scores.numbers[key]:.4g}" for key in ("fid", "kid"))
+            f"memory {memory.peak} MiB   " + " ".join(f"{key} {scores.numbers[key]:.4g}" for key in ("fid", "kid")),
+            flush=True,
         )
 
 
@@ -192,25 +193,16 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[[], "distance", "features", "large"], default=[])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=64, help="of each set, for `features`")
-    parser.add_argument("--count", type=int, default=200_000, help="images, for `large`")
+    parser.add_argument("--count", type=int, nargs="+", default=[40_000, 200_000], help="images, for `large`")
     parser.add_argument("--resamples", type=int, default=1000, help="of the intervals, for `large`")
     parser.add_argument("--subsets", type=int, default=100, help="of the kernel distance, for `large`")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # SciPy on an argument pytorch-fid passes
     print(f"machine   {machine()}", file=sys.stderr)
     options = Evaluate(
-        features="inception",
-        weights="",
-        weights_sha256="",
-        resize=16,
-        batch=64,
-        bootstrap=args.resamples,
-        kd_subsets=args.subsets,
-        kd_subset_size=1000,
-        trials=1,
-        cross_album="ignore",
-        match_input="embedding",
-    )
+        features="inception", weights="", weights_sha256="", resize=16, batch=64, bootstrap=args.resamples,
+        kd_subsets=args.subsets, kd_subset_size=1000, trials=1, cross_album="ignore", match_input="embedding",
+    )  # fmt: skip
     parts = args.parts or ["distance", "features", "large"]
     if "distance" in parts:
         distance(args.repeats)
