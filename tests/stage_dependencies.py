@@ -62,7 +62,7 @@ def code_of(name: str, script: str) -> list[str]:
     if name == "train_peer":
         own = {path.relative_to(ROOT).as_posix() for path in peer_jobs()} - {"src/charreg/jobs/train_centreface.py"}
         files |= {file for path in peer_jobs() for file in closure(path)} - own
-        files.add("src/charreg/jobs/train_${key}.py")
+        files.add("src/charreg/jobs/train_${item}.py")
     if name == "super_resolve":
         networks = sorted((SOURCE / "charreg/networks").glob("*.py"))
         files |= {path.relative_to(ROOT).as_posix() for path in networks}

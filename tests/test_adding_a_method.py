@@ -90,7 +90,7 @@ def test_its_faces_are_made_and_carry_its_label(trained: Path, run: Run, project
 def test_the_pipeline_repeats_over_the_entries() -> None:
     """What makes `dvc.yaml` need no change."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    assert stages["train_peer"]["foreach"] == "${peers}"
+    assert stages["train_peer"]["foreach"] == "${trained_peers}"
     assert stages["super_resolve"]["foreach"] == stages["evaluate"]["foreach"] == "${methods}"
 
 

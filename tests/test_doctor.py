@@ -36,7 +36,9 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     """Findings by subject, in a project with folders of photographs and toy params."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    content = toy_content({"methods": ["bicubic", "vdsr", "srgan", "cr"], "joint_variants": ["cr"]})
+    content = toy_content(
+        {"methods": ["bicubic", "vdsr", "srgan", "cr"], "joint_variants": ["cr"], "trained_peers": ["vdsr", "srgan"]}
+    )
     content["peers"] = {name: content["peers"][name] for name in ("vdsr", "srgan")}
     content["peers"]["vdsr"] |= {"width": 4, "depth": 3}
     content["peers"]["srgan"] |= SMALL

@@ -87,8 +87,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
             shutil.copy2(ROOT / name, folder / name)
     content = yaml.safe_load((folder / "params.yaml").read_text())
     small = apply_profile(content, read_profile(folder / "profiles/smoke.yaml"))
-    small |= {"methods": METHODS, "joint_variants": VARIANTS}
-    small["peers"] = {name: small["peers"][name] for name in PEERS}
+    small |= {"methods": METHODS, "joint_variants": VARIANTS, "trained_peers": PEERS}
     (folder / "params.yaml").write_text(yaml.safe_dump(small, sort_keys=False))
     project = Project(folder)
     project.run("git", "init", "-q")

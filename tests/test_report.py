@@ -22,6 +22,7 @@ from charreg.evaluation import over_seeds
 from charreg.faces import FaceWriter, Pixels, open_faces
 from charreg.files import sha256_of_file
 from charreg.params import METHODS, check_params
+from charreg.profiles import apply_profile, read_profile
 from charreg.report import costs, figures, markdown, tables
 from charreg.report.figures import Folders, chosen_faces, draw_curves, draw_faces, read_series
 from charreg.report.findings import Claim, extreme, paragraph, verdict
@@ -298,7 +299,9 @@ def inputs_of(root: Path) -> Inputs:
     )
 
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS = apply_profile(
+    yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")), read_profile(ROOT / "profiles/comparison.yaml")
+)
 
 
 def params_with(**changes: Any) -> Any:
@@ -411,7 +414,7 @@ def digests(folder: Path) -> dict[Path, str]:
 
 @pytest.mark.slow
 def test_whole_report_by_its_stage(root: Path) -> None:
-    """The default run with all its pictures; the stage may touch no parameter that it does not declare."""
+    """The whole comparison with all its pictures; the stage may touch no parameter that it does not declare."""
     folders = {
         **{name: root / "reports" / name for name in ("metrics", "timings", "training")},
         "complexity": root / "reports/complexity.json",
@@ -421,8 +424,9 @@ def test_whole_report_by_its_stage(root: Path) -> None:
         "lr": root / "data/lr_faces",
         "train": root / "data/train_faces",
         "out": root / "reports",
-        "params": ROOT / "params.yaml",
+        "params": root / "params.yaml",
     }
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
     words = [word for name, path in folders.items() for word in (f"--{name}", str(path))]
     runpy.run_path(str(ROOT / "stages/report.py"))["main"](words)
     text = (root / "reports/report.md").read_text(encoding="utf-8")

@@ -475,6 +475,7 @@ class Params(Section):
     epoch_scale: Positive
     methods: list[str]
     joint_variants: list[str]
+    trained_peers: list[str]  # of `peers`; the others are there to be switched on
     packaged_photos: PackagedPhotos
     hr_roles: dict[HrRole, HrSource]
     lr_roles: dict[LrRole, LrSource]
@@ -510,11 +511,16 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names(self) -> "Params":
-        for key, allowed in (("methods", (*METHODS, *self.peers.names())), ("joint_variants", JOINT_VARIANTS)):
+        lists = {
+            "methods": (*METHODS, *self.peers.names()),
+            "joint_variants": JOINT_VARIANTS,
+            "trained_peers": tuple(self.peers.names()),
+        }
+        for key, allowed in lists.items():
             names = getattr(self, key)
             faults = [f"{name!r}" for name in names if name not in allowed]
             faults += [f"{name!r} twice" for i, name in enumerate(names) if name in names[:i]]
-            if faults or not names:
+            if faults or not (names or key == "trained_peers"):
                 found = faults[0] if faults else "none"
                 raise ValueError(f"{key}: found {found}, wanted different names out of {', '.join(allowed)}")
         return self

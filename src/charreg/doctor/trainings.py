@@ -86,7 +86,7 @@ def plans(params: Params, folder: Path, device: torch.device) -> Iterator[Plan]:
             seeds,
             lambda variant=variant: FinetuneJoint(variant, one, hr, genuine, first, device),  # type: ignore[misc]
         )
-    for name in params.peers.names():
+    for name in params.trained_peers:
         yield Plan(
             f"train_peer@{name}",
             seeds,
