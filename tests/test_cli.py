@@ -106,7 +106,7 @@ def test_profile_prints_flags(command: Any) -> None:
 def test_unknown_profile_lists_the_available(command: Any) -> None:
     status, out, err = command("profile", "smok")
     assert (status, out) == (1, "")
-    assert err == "charreg: profiles/smok.yaml: no such profile, found paper, smoke\n"
+    assert err == "charreg: profiles/smok.yaml: no such profile, found comparison, paper, smoke\n"
 
 
 @pytest.mark.parametrize(

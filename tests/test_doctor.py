@@ -40,7 +40,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         {"methods": ["bicubic", "vdsr", "srgan", "cr"], "joint_variants": ["cr"], "trained_peers": ["vdsr", "srgan"]}
     )
     content["peers"] = {name: content["peers"][name] for name in ("vdsr", "srgan")}
-    content["peers"]["vdsr"] |= {"width": 4, "depth": 3}
+    content["peers"]["vdsr"] |= {"width": 4, "depth": 3, "iterations": 500, "batch": 8}
     content["peers"]["srgan"] |= SMALL
     for key in ("hr_roles", "lr_roles"):
         for role, source in content[key].items():
@@ -93,7 +93,8 @@ def test_measured_steps_reach_every_phase_and_change_no_weight(
     make_params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainings, "PATIENCE", 1e9)
-    params = make_params({f"peers.srgan.{key}": value for key, value in {**SMALL, "iterations": 50}.items()})
+    small = {f"peers.srgan.{key}": value for key, value in {**SMALL, "iterations": 50}.items()}
+    params = make_params({**small, "trained_peers": ["srgan"]})
     plan = next(plan for plan in plans(params, tmp_path, torch.device("cpu")) if plan.name == "train_peer@srgan")
     job = plan.make()
     before = {name: value.clone() for name, value in job.networks["super_resolver"].named_parameters()}
@@ -244,6 +245,7 @@ def test_other_versions_are_a_warning(check: Check, tmp_path: Path) -> None:
 def test_a_peer_without_a_job_file_is_a_fault(check: Check, tmp_path: Path) -> None:
     content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     content["peers"]["nobody"] = {key: content["pretrain_sr"][key] for key in Schedule.model_fields}
+    content["trained_peers"] += ["nobody"]
     Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     found = check()
     assert faults(found) == {"train_peer@nobody"}

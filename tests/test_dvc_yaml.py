@@ -35,7 +35,7 @@ def test_deps_are_the_modules_the_script_imports(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_params_are_the_keys_the_script_reads(name: str) -> None:
     script = load_script(script_of(STAGES[name]))
-    listed = {re.sub(r"\$\{key\}", "{}", key) for key in STAGES[name].get("params", [])}
+    listed = {re.sub(r"\$\{(key|item)\}", "{}", key) for key in STAGES[name].get("params", [])}
     assert listed == {re.sub(r"\{\w+\}", "{}", key) for key in getattr(script, "READS", ())}
 
 

@@ -426,7 +426,7 @@ def test_whole_report_by_its_stage(root: Path) -> None:
         "out": root / "reports",
         "params": root / "params.yaml",
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False), encoding="utf-8")
     words = [word for name, path in folders.items() for word in (f"--{name}", str(path))]
     runpy.run_path(str(ROOT / "stages/report.py"))["main"](words)
     text = (root / "reports/report.md").read_text(encoding="utf-8")
@@ -1264,7 +1264,7 @@ def test_empty_sets_leave_empty_figures(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(parents=True)
         with FaceWriter(tmp_path / folder, size, lr_size):
             pass
-    folders = Folders(sr=tmp_path / "sr", hr=tmp_path / "hr", lr=tmp_path / "lr")
+    folders = Folders(sr=tmp_path / "sr", hr=tmp_path / "hr", lr=tmp_path / "lr", train=tmp_path / "train")
     captions = draw_faces(tmp_path / "out", folders, methods, 8, 0, dict.fromkeys(ROLES, False))
     assert {"figure4_web.png", "figure5_triplets.png", "figure6_unsupervised.png"} <= set(captions)
     assert all((tmp_path / "out" / name).is_file() for name in captions)
