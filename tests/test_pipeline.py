@@ -106,7 +106,7 @@ def test_a_clean_copy_ends_with_every_metric_and_a_report(project: Project) -> N
         assert found[method]["web"]["fd_imagenet"] > 0
         assert found[method]["hr_test"]["psnr_rgb"] > 0
     report = (project.folder / "reports/report.md").read_text()
-    assert "simulated" in report[:1500]
+    assert "SIMULATED camera" in report[:1500]
     assert "nan" not in report.lower().split()
 
 
