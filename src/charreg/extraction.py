@@ -286,7 +286,7 @@ def _frame_portrait(
     small = _as_if_small(pixels, chosen, detection, params)
     found.notes += () if small else ("not_seen_small",)
     seen = small or chosen
-    return chosen, square_of(seen, detection.margin), chosen.landmarks if points is None else points
+    return chosen, square_of(seen, detection.margin), seen.landmarks if points is None else points
 
 
 def _as_if_small(pixels: Pixels, face: DetectedFace, detection: Detection, params: HrFaces) -> DetectedFace | None:
