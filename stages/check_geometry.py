@@ -1,6 +1,7 @@
 """Check that artificial and genuine LR faces lie alike in their frames, before any GAN sees them."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from charreg.contact import save_png
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> None:
     agreement = compare_geometry(hr, genuine)
     save_png(args.figure, draw_geometry(hr, genuine, agreement))  # written even when the check fails: to look at
     check_agreement(agreement, params.geometry.max_shift)
+    if agreement.unknown:
+        sys.stderr.write(f"check_geometry: {agreement.unknown} in {args.figure}\n")
     write_json(args.metrics, geometry_metrics(agreement))
 
 

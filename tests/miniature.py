@@ -3,7 +3,7 @@
 import io
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,18 +178,24 @@ def write_helen(root: Path, squares: Mapping[str, tuple[float, float, float]], i
     return root
 
 
-def write_video(path: Path, frames: int = 12, size: tuple[int, int] = (64, 48), key_every: int = 5) -> Path:
-    """A video whose frame i is evenly grey, 20 i; a key frame every so many."""
+def write_video(
+    path: Path, frames: int = 12, size: tuple[int, int] = (64, 48), key_every: int = 5, pictures: Sequence[Pixels] = ()
+) -> Path:
+    """A video whose frame i is evenly grey, 20 i, or of the pictures; a key frame every so many."""
     import av
+
+    if not pictures:
+        pictures = [np.full((size[1], size[0], 3), 20 * i, np.uint8) for i in range(frames)]
+    size = pictures[0].shape[1], pictures[0].shape[0]
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.bit_rate = 20_000_000
         stream.codec_context.gop_size = key_every
         stream.codec_context.max_b_frames = 2
-        for i in range(frames):
-            pixels = np.full((size[1], size[0], 3), 20 * i, np.uint8)
+        for pixels in pictures:
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():

@@ -70,16 +70,16 @@ def test_nothing_chosen_for_the_embedded_photographs_leaks_into_the_paper_profil
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_flags_survive_plain_word_splitting(path: Path) -> None:
     """What a shell makes of $(charreg profile ...) is what was meant, and says what the profile says."""
-    flags = override_flags(read_profile(path))
+    flags = override_flags(read_profile(path), plain_params())
     assert " ".join(flags).split() == flags == shlex.split(" ".join(flags))
     assert flags[::2] == ["-S"] * (len(flags) // 2)
     content = plain_params()
     for flag in flags[1::2]:
-        key, _, text = flag.partition("=")
+        key, _, text = flag.removeprefix("++").partition("=")
         *sections, last = key.split(".")
         inner = content
         for section in sections:
-            inner = inner[section]
+            inner = inner.setdefault(section, {}) if flag.startswith("++") else inner[section]
         inner[last] = yaml.safe_load(text)
     assert check_params(content, path) == check_params(apply_profile(plain_params(), read_profile(path)), path)
 
@@ -91,7 +91,7 @@ def test_dvc_reads_the_flags(path: Path, tmp_path: Path) -> None:
 
     copy = tmp_path / "params.yaml"
     copy.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    apply_overrides(copy, override_flags(read_profile(path))[1::2])
+    apply_overrides(copy, override_flags(read_profile(path), plain_params())[1::2])
     assert read_all_params(copy) == check_params(apply_profile(plain_params(), read_profile(path)), path)
 
 
@@ -106,7 +106,7 @@ def test_profile_prints_flags(command: Any) -> None:
 def test_unknown_profile_lists_the_available(command: Any) -> None:
     status, out, err = command("profile", "smok")
     assert (status, out) == (1, "")
-    assert err == "charreg: profiles/smok.yaml: no such profile, found comparison, paper, smoke\n"
+    assert err == "charreg: profiles/smok.yaml: no such profile, found bench, paper, smoke\n"
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_command_line_has_no_traceback() -> None:
 
 def test_long_values_are_refused_by_key() -> None:
     with pytest.raises(CharregError, match=r"a\.b: found 'x y'"):
-        override_flags({"a": {"b": ["x y"]}})
+        override_flags({"a": {"b": ["x y"]}}, {})

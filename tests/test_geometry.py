@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from charreg.errors import CharregError
-from charreg.geometry import check_agreement, compare_geometry, geometry_metrics, mean_image
+from charreg.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics, mean_image
 from conftest import ROOT
 from data_fixtures import set_with_eyes
 
@@ -60,6 +61,21 @@ def test_sets_without_landmarks_are_refused(tmp_path: Path) -> None:
             compare_geometry(hr, lr)
     with pytest.raises(CharregError, match=r"no lr\.npy, wanted an HR set"):
         compare_geometry(set_with_eyes(tmp_path / "lr", 16, EYES), hr)
+
+
+@pytest.mark.parametrize("rule", [{"boxes": "ready"}, {"crop": "ready"}])
+def test_ready_crops_without_landmarks_pass_as_unknown(tmp_path: Path, rule: dict[str, str]) -> None:
+    hr = set_with_eyes(tmp_path / "hr", 64, EYES)
+    blind = set_with_eyes(tmp_path / "blind", 16, None)
+    found = compare_geometry(hr, replace(blind, meta={**blind.meta, "rule": rule}))
+    check_agreement(found, 1.0)
+    metrics = geometry_metrics(found)
+    assert metrics["n_genuine"] == 0
+    assert metrics["absent"] == {
+        "worst_shift": "ready crops without landmarks (genuine): compare the mean faces by eye"
+    }
+    assert not any("genuine_" in name for name in metrics)
+    assert draw_geometry(hr, blind, found).shape == (256, 512, 3)
 
 
 def test_mean_image_is_exact_and_does_not_overflow() -> None:

@@ -707,6 +707,19 @@ def test_identities_are_split_into_known_and_held_out(face_sets: tuple[FaceSet, 
         split_identities(hr, 3, seed=0)
 
 
+def test_the_recogniser_sees_noise_of_another_strength_on_every_face_and_step(
+    face_sets: tuple[FaceSet, FaceSet], make_params: Make
+) -> None:
+    hr, _ = face_sets
+    clean, noisy = (TrainCentreface(make_params({"train_centreface.noise": noise}), hr, CPU) for noise in (0.0, 0.25))
+    added = [noisy.batch(step)[0] - clean.batch(step)[0] for step in (0, 0, 1)]
+    assert torch.equal(added[0], added[1])
+    assert not torch.equal(added[0], added[2])
+    strengths = torch.cat(added[1:]).std(dim=(1, 2, 3))
+    assert 0 < strengths.max() < 0.27
+    assert len(strengths.unique()) == len(strengths)
+
+
 def test_held_out_people_are_not_trained_on(face_sets: tuple[FaceSet, FaceSet], make_params: Make) -> None:
     hr, _ = face_sets
     job = TrainCentreface(make_params({"train_centreface.holdout_ids": 2}), hr, CPU)

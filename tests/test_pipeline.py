@@ -60,6 +60,14 @@ class Project:
         self.run("git", "checkout", "-q", ".")
         self.run("dvc", "checkout")
 
+    def start(self) -> None:
+        """Make it a repository, run the whole graph, commit."""
+        self.run("git", "init", "-q")
+        self.run("git", "config", "user.name", "t")
+        self.run("git", "config", "user.email", "t@t")
+        self.run("dvc", "repro")
+        self.commit("baseline")
+
     def metrics(self) -> dict[str, Any]:
         def refuse(constant: str) -> None:
             raise AssertionError(f"{constant} is not JSON")
@@ -70,10 +78,8 @@ class Project:
         }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The whole graph run once, committed."""
-    folder = tmp_path_factory.mktemp("project")
+def copy_project(folder: Path) -> Path:
+    """The files of the project as they are now, without results."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -85,16 +91,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The whole graph run once, committed."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
     content = yaml.safe_load((folder / "params.yaml").read_text())
     small = apply_profile(content, read_profile(folder / "profiles/smoke.yaml"))
     small |= {"methods": METHODS, "joint_variants": VARIANTS, "trained_peers": PEERS}
     (folder / "params.yaml").write_text(yaml.safe_dump(small, sort_keys=False))
     project = Project(folder)
-    project.run("git", "init", "-q")
-    project.run("git", "config", "user.name", "t")
-    project.run("git", "config", "user.email", "t@t")
-    project.run("dvc", "repro")
-    project.commit("baseline")
+    project.start()
     yield project
     shutil.rmtree(folder)
 

@@ -22,7 +22,6 @@ from charreg.evaluation import over_seeds
 from charreg.faces import FaceWriter, Pixels, open_faces
 from charreg.files import sha256_of_file
 from charreg.params import METHODS, check_params
-from charreg.profiles import apply_profile, read_profile
 from charreg.report import costs, figures, markdown, tables
 from charreg.report.figures import Folders, chosen_faces, draw_curves, draw_faces, read_series
 from charreg.report.findings import Claim, extreme, paragraph, verdict
@@ -299,9 +298,7 @@ def inputs_of(root: Path) -> Inputs:
     )
 
 
-PARAMS = apply_profile(
-    yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")), read_profile(ROOT / "profiles/comparison.yaml")
-)
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def params_with(**changes: Any) -> Any:

@@ -31,8 +31,9 @@ def profile(
     path = folder / f"{name}.yaml"
     overrides = read_profile(path)
     read_all_params(params)
-    check_params(apply_profile(yaml.safe_load(params.read_text(encoding="utf-8")), overrides), path)
-    print(" ".join(override_flags(overrides)))
+    content = yaml.safe_load(params.read_text(encoding="utf-8"))
+    check_params(apply_profile(content, overrides), path)
+    print(" ".join(override_flags(overrides, content)))
 
 
 @app.command("params")

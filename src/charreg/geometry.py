@@ -4,6 +4,7 @@ If not, a discriminator tells them apart by face size and place, and phi_cr lear
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +28,12 @@ class EyeLine:
     count: int
 
 
+UNKNOWN = EyeLine(np.full((2, 2), np.nan), float("nan"), 0)
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """Artificial against genuine faces, px of an LR face."""
+    """Artificial against genuine faces, px of an LR face; UNKNOWN for ready crops whose landmarks nobody gave."""
 
     artificial: EyeLine
     genuine: EyeLine
@@ -45,11 +49,24 @@ class Agreement:
         """The largest of the two eye shifts and the difference of the mean eye distances."""
         return float(max(*self.shifts, abs(self.genuine.distance - self.artificial.distance)))
 
+    @property
+    def unknown(self) -> str:
+        """Why they cannot be compared; empty where they can."""
+        kinds = {"artificial": self.artificial, "genuine": self.genuine}
+        blind = [kind for kind, line in kinds.items() if line is UNKNOWN]
+        return f"ready crops without landmarks ({' and '.join(blind)}): compare the mean faces by eye" if blind else ""
+
 
 def measure_eyes(faces: FaceSet, size: int) -> EyeLine:
-    """Mean eyes of a set, scaled to `size` px. Raises CharregError when no face has landmarks."""
+    """Mean eyes of a set, scaled to `size` px; UNKNOWN for ready crops without landmarks.
+
+    Raises CharregError when no face that was detected has landmarks.
+    """
     columns = [f"{eye}_{axis}" for eye in EYES for axis in "xy"]
     points = faces.index[columns].dropna().to_numpy(np.float64).reshape(-1, 2, 2) * (size / faces.images.shape[1])
+    rule = faces.meta.get("rule", {})
+    if not len(points) and len(faces) and "ready" in (rule.get("boxes"), rule.get("crop")):
+        return UNKNOWN
     if not len(points):
         raise CharregError(
             f"{faces.folder}: found {len(faces)} faces and no landmarks, wanted some; look at its contact sheet"
@@ -66,14 +83,19 @@ def compare_geometry(hr: FaceSet, genuine: FaceSet) -> Agreement:
     return Agreement(measure_eyes(hr, size), measure_eyes(genuine, size))
 
 
-def geometry_metrics(agreement: Agreement) -> dict[str, float | int]:
-    """Flat numbers for the metrics file; px of an LR face."""
+def geometry_metrics(agreement: Agreement) -> dict[str, Any]:
+    """Flat numbers for the metrics file; px of an LR face. What is unknown is absent, its reason under `absent`."""
     a, g = agreement.artificial, agreement.genuine
-    metrics: dict[str, float | int] = {}
+    metrics: dict[str, Any] = {}
     for name, line in (("artificial", a), ("genuine", g)):
+        if line is UNKNOWN:
+            metrics[f"n_{name}"] = 0
+            continue
         for eye, (x, y) in zip(EYES, line.eyes.tolist(), strict=True):
             metrics |= {f"{name}_{eye}_x": round(x, 3), f"{name}_{eye}_y": round(y, 3)}
         metrics |= {f"{name}_eye_distance": round(line.distance, 3), f"n_{name}": line.count}
+    if agreement.unknown:
+        return metrics | {"absent": {"worst_shift": agreement.unknown}}
     left, right = agreement.shifts.tolist()
     return metrics | {
         "left_eye_shift": round(left, 3),
@@ -84,8 +106,8 @@ def geometry_metrics(agreement: Agreement) -> dict[str, float | int]:
 
 
 def check_agreement(agreement: Agreement, max_shift: float) -> None:
-    """Raises CharregError when the two sets differ by more than `max_shift` px."""
-    if agreement.worst > max_shift:
+    """Raises CharregError when the two sets differ by more than `max_shift` px; what is unknown passes."""
+    if not agreement.unknown and agreement.worst > max_shift:
         left, right = agreement.shifts.tolist()
         raise CharregError(
             f"geometry: eyes of artificial and genuine faces lie {left:.2f} and {right:.2f} px apart, eye distances "
@@ -109,7 +131,8 @@ def draw_geometry(hr: FaceSet, genuine: FaceSet, agreement: Agreement) -> Pixels
     sheet = Image.fromarray(np.concatenate(means, axis=1))
     pen = ImageDraw.Draw(sheet)
     for column in range(2):
-        for line, colour in ((agreement.artificial, "yellow"), (agreement.genuine, "cyan")):
+        lines = ((agreement.artificial, "yellow"), (agreement.genuine, "cyan"))
+        for line, colour in lines if not agreement.unknown else ():
             for x, y in (line.eyes * ENLARGED).tolist():
                 x += column * means[0].shape[1]
                 pen.ellipse((x - 4, y - 4, x + 4, y + 4), outline=colour, width=2)

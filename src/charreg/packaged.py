@@ -23,12 +23,12 @@ from charreg.detection import DetectedFace, Square, crop_square, detect_faces
 from charreg.errors import CharregError
 from charreg.faces import Pixels
 from charreg.images import RejectedImage, read_picture
-from charreg.params import Camera, Detection, PackagedPhotos
+from charreg.params import Camera, Detection, LrRole, PackagedPhotos
 
 Light = npt.NDArray[np.float64]  # [H, W, 3], linear, 1 is white
 
 PORTRAIT_ROLES = ("hr_train", "hr_test")
-PHOTO_ROLES = ("train", "web", "cctv")
+PHOTO_ROLES: tuple[LrRole, ...] = ("train", "web", "cctv")
 BACKGROUNDS = (
     *(
         "brick.png",
@@ -96,6 +96,11 @@ def find_portraits() -> dict[str, list[Path]]:
     return people
 
 
+def find_backgrounds() -> list[Pixels]:
+    """scikit-image's pictures without people. Raises CharregError when one is missing."""
+    return [_read(package_folder("skimage", "data") / name) for name in BACKGROUNDS]
+
+
 def split_people(people: list[str], counts: Mapping[Any, int], seed: int) -> dict[str, list[str]]:
     """Disjoint people for every role, drawn by the seed. Raises CharregError when there are too few."""
     if sum(counts.values()) > len(people):
@@ -120,28 +125,37 @@ def make_packaged_photos(out: Path, params: PackagedPhotos, seed: int) -> None:
     roles = split_people(list(people), params.people, seed)
     for role in PORTRAIT_ROLES:
         copy_portraits(out / "portraits" / role, {name: people[name] for name in roles[role]})
-    backgrounds = [_read(package_folder("skimage", "data") / name) for name in BACKGROUNDS]
+    backgrounds = find_backgrounds()
     total = sum(params.photos.values())
     with tqdm(total=total, desc="packaged photos", unit="photo", mininterval=1.0) as progress:
         for number, role in enumerate(PHOTO_ROLES):
             if role not in params.photos or not roles[role]:
                 continue
             portraits = {name: [_portrait(path) for path in people[name]] for name in roles[role]}
-            folder = out / "photos" / role
-            folder.mkdir(parents=True)
-            with open(folder / "boxes.csv", "w", newline="", encoding="utf-8") as file:
-                rows = csv.writer(file, lineterminator="\n")
-                rows.writerow(BOX_COLUMNS)
-                for i in range(params.photos[role]):
-                    rng = np.random.default_rng([seed, 1, number, i])
-                    scene, faces = compose_scene(backgrounds, portraits, params, rng)
-                    names = params.camera_of[role]
-                    photo = f"{i:04d}.jpg"
-                    (folder / photo).write_bytes(take_picture(scene, params.cameras[names[i % len(names)]], rng))
-                    for face in faces:
-                        box = (face.left, face.top, face.width, face.height)
-                        rows.writerow([photo, *(f"{value:.2f}" for value in box), face.identity])
-                    progress.update()
+            photos = (number, params.photos[role])
+            take_photos(out / "photos" / role, role, photos, portraits, backgrounds, params, seed, progress)
+
+
+def take_photos(
+    folder: Path, role: LrRole, photos: tuple[int, int], portraits: Mapping[str, list[Portrait]],
+    backgrounds: list[Pixels], params: PackagedPhotos, seed: int, progress: "tqdm[Any]",
+) -> None:  # fmt: skip
+    """Write `<n>.jpg` and boxes.csv into a folder; photos: the number of the role in every seed, and how many."""
+    number, count = photos
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "boxes.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(BOX_COLUMNS)
+        for i in range(count):
+            rng = np.random.default_rng([seed, 1, number, i])
+            scene, faces = compose_scene(backgrounds, portraits, params, rng)
+            names = params.camera_of[role]
+            photo = f"{i:04d}.jpg"
+            (folder / photo).write_bytes(take_picture(scene, params.cameras[names[i % len(names)]], rng))
+            for face in faces:
+                box = (face.left, face.top, face.width, face.height)
+                rows.writerow([photo, *(f"{value:.2f}" for value in box), face.identity])
+            progress.update()
 
 
 def check_room(params: PackagedPhotos) -> None:

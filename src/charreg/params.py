@@ -90,12 +90,18 @@ class Source(Section):
 
 
 class HrSource(Source):
-    source: Literal["packaged", "folder", "celeba", "helen"]
+    source: Literal["packaged", "folder", "celeba", "helen", "bench"]
     crop: Literal["mtcnn", "fixed", "ready"] | None = None  # none: as hr_faces.crop
 
 
+class ComposedPhotos(HrSource):
+    """Crowd photographs as packaged_photos makes them, of portraits of your own."""
+
+    photos: Count
+
+
 class LrSource(Source):
-    source: Literal["packaged", "folder", "wider_face", "pipa", "surveillance"]
+    source: Literal["packaged", "folder", "wider_face", "pipa", "surveillance", "bench"]
     exclude: Annotated[str, Field(min_length=1)]  # a file: faces to leave out, made by looking at the contact sheet
     boxes: Literal["detector", "annotation", "ready"] = "detector"  # ready: every picture is the square of one face
     stride: Count = 1  # of surveillance: every so-many-th frame
@@ -106,13 +112,17 @@ SPLITS = {
     "celeba": ("train", "val", "test"),
     "wider_face": ("train", "val", "test"),
     "pipa": ("leftover", "train", "val", "test"),
+    "bench": (
+        *("hr_train", "hr_train/train", "hr_train/set_aside", "hr_test", "hr_test/helen", "hr_test/celebrities"),
+        *("lr_web", "lr_web/train", "lr_web/validation", "lr_web/test", "lr_cctv"),
+    ),
 }
 
 
 def source_faults(source: HrSource | LrSource) -> dict[str, str]:
     """Options of a role that its source does not know: what was found and wanted, by key."""
     name, faults = source.source, {}
-    splits = ("all", *SPLITS.get(name, ()))
+    splits = SPLITS["bench"] if name == "bench" else ("all", *SPLITS.get(name, ()))
     if name != "folder" and source.split not in splits:
         faults["split"] = f"found {source.split!r}, wanted {' or '.join(splits)} for source {name}"
     if isinstance(source, HrSource) and source.crop == "fixed" and name != "celeba":
@@ -242,6 +252,7 @@ class TrainCentreface(Schedule):
     alpha: Share
     holdout_ids: Whole
     shift: Weight  # px; random translation of training faces, beyond the paper
+    noise: Weight  # most sd of the noise on a training face, beyond the paper: else eq. 8 draws patterns phi_fr likes
 
 
 class PretrainSr(Schedule, Betas):
@@ -477,6 +488,7 @@ class Params(Section):
     joint_variants: list[str]
     trained_peers: list[str]  # of `peers`; the others are there to be switched on
     packaged_photos: PackagedPhotos
+    composed_photos: dict[LrRole, ComposedPhotos]
     hr_roles: dict[HrRole, HrSource]
     lr_roles: dict[LrRole, LrSource]
     detection: Detection
@@ -501,11 +513,13 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _roles(self) -> "Params":
-        for key, roles in (("hr_roles", HrRole), ("lr_roles", LrRole)):
+        for key, roles in (("hr_roles", HrRole), ("lr_roles", LrRole), ("composed_photos", None)):
+            sources: dict[str, HrSource | LrSource] = getattr(self, key)
             for role in get_args(roles):
-                if role not in getattr(self, key):
+                if role not in sources:
                     raise ValueError(f"{key}.{role}: {MISSING}")
-                for option, fault in source_faults(getattr(self, key)[role]).items():
+            for role, source in sources.items():
+                for option, fault in source_faults(source).items():
                     raise ValueError(f"{key}.{role}.{option}: {fault}")
         return self
 

@@ -27,12 +27,18 @@ def read_profile(path: Path) -> dict[str, Any]:
 
 
 def apply_profile(params: Mapping[str, Any], profile: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`params` with the overrides of a profile; CharregError names a key that params does not have."""
+    """`params` with the overrides of a profile; CharregError names a key that params does not have.
+
+    A section that is empty in params takes whatever the profile says.
+    """
     applied = dict(params)
     for key, value in profile.items():
         name = f"{prefix}{key}"
         if key not in params:
-            raise CharregError(f"{name}: unknown key, found {', '.join(map(str, params))} in params.yaml")
+            if params:
+                raise CharregError(f"{name}: unknown key, found {', '.join(map(str, params))} in params.yaml")
+            applied[key] = value
+            continue
         if isinstance(params[key], Mapping) != isinstance(value, Mapping):
             wanted = "a mapping" if isinstance(params[key], Mapping) else "a plain value"
             raise CharregError(f"{name}: found {value!r}, wanted {wanted} as in params.yaml")
@@ -41,14 +47,19 @@ def apply_profile(params: Mapping[str, Any], profile: Mapping[str, Any], prefix:
     return applied
 
 
-def override_flags(profile: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`-S`, `key=value`, ... for `dvc exp run`; no word holds a space, so a shell may split them plainly."""
+def override_flags(profile: Mapping[str, Any], params: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """`-S`, `key=value`, ... for `dvc exp run`; no word holds a space, so a shell may split them plainly.
+
+    A key that `params` (all of params.yaml) does not have is marked with ++, DVC's sign for a new one.
+    """
     words = []
     for key, value in profile.items():
+        inner = params.get(key)
         if isinstance(value, Mapping):
-            words += override_flags(value, f"{prefix}{key}.")
+            words += override_flags(value, inner if isinstance(inner, Mapping) else {}, f"{prefix}{key}.")
         else:
-            words += ["-S", f"{prefix}{key}={_word(value, prefix + str(key))}"]
+            new = "" if key in params else "++"
+            words += ["-S", f"{new}{prefix}{key}={_word(value, prefix + str(key))}"]
     return words
 
 

@@ -94,17 +94,27 @@ class TrainCentreface(Job):
         return super().rate(step) * warm * 0.1**drops
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Faces [b, 3, 64, 64], mirrored and shifted at random, and labels [b]."""
+        """Faces [b, 3, 64, 64], mirrored, shifted and noised at random, and labels [b]."""
         items, flips = my_share(self.stream.indices(step)), my_share(self.stream.flips(step))
         x = take(self.images, self.rows[items], flips, self.device)
         if self.options.shift:
             x = self._shifted(x, step)
+        if self.options.noise:
+            x = self._noised(x, step)
         return x, torch.from_numpy(self.labels[items]).to(self.device)
 
     def _shifted(self, x: Tensor, step: int) -> Tensor:
         generator = torch.Generator().manual_seed(torch_seed(self.seed, self.name, "shift", step))
         draws = share(torch.rand(len(x) * distributed.world_size(), 2, generator=generator), len(x)) * 2 - 1
         return shift(x, draws.to(x.device), self.options.shift)
+
+    def _noised(self, x: Tensor, step: int) -> Tensor:
+        """Every face with Gaussian noise of a strength of its own, so that no faint pattern decides who it is."""
+        generator = torch.Generator().manual_seed(torch_seed(self.seed, self.name, "noise", step))
+        count = len(x) * distributed.world_size()
+        strengths = share(torch.rand(count, 1, 1, 1, generator=generator), len(x))
+        noise = share(torch.randn(count, *x.shape[1:], generator=generator), len(x))
+        return x + (self.options.noise * strengths * noise).to(x.device)
 
     def step(self, step: int) -> Losses:
         x, y = self.batch(step)

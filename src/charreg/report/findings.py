@@ -1,6 +1,7 @@
 """Which of the paper's findings a run confirms, computed from intervals and never from the point values.
 
-Disjoint 95% intervals confirm or contradict; overlapping ones cannot tell.
+Disjoint 95% intervals confirm or contradict; overlapping ones cannot tell. What the paper did not compare is judged
+in the same way and told apart.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ class Claim:
     small: Measure
     large: Measure
     than: str = ""  # what the text compares with; claims that differ in this alone are gathered
+    paper: bool = True  # whether the paper has the comparison
 
 
 def verdict(claim: Claim) -> Verdict:
@@ -54,9 +56,17 @@ def extreme(measures: Sequence[Measure], largest: bool) -> Measure:
 
 
 def paragraph(claims: Sequence[Claim]) -> str:
-    """One paragraph: the claims gathered under their verdicts, each with the places where it holds."""
-    if not claims:
-        return "**Against the paper.** Nothing to judge: the methods this finding compares are not declared."
+    """One paragraph: the paper's findings, then what it did not compare."""
+    known, own = ([claim for claim in claims if claim.paper == paper] for paper in (True, False))
+    nothing = "Nothing to judge: the methods this finding compares are not declared."
+    parts = [f"**Against the paper.** {_judged(known) or nothing}"]
+    if own:
+        parts.append(f"**Beyond the paper.** {_judged(own)}")
+    return " ".join(parts)
+
+
+def _judged(claims: Sequence[Claim]) -> str:
+    """The claims gathered under their verdicts, each with the places where it holds."""
     gathered: dict[Verdict, dict[str, list[Claim]]] = {}
     for claim in claims:
         gathered.setdefault(verdict(claim), {}).setdefault(claim.text, []).append(claim)
@@ -65,7 +75,7 @@ def paragraph(claims: Sequence[Claim]) -> str:
         if kind in gathered:
             found = "; ".join(f"{text}{_others(same)}" for text, same in gathered[kind].items())
             parts.append(f"*{words}:* {found}.")
-    return "**Against the paper.** " + " ".join(parts)
+    return " ".join(parts)
 
 
 def listed(words: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ def geometry_table(results: Results, max_shift: float) -> Table:
         for kind in ("artificial", "genuine")
     )
     worst = measure(numbers, "worst_shift", {}, "geometry.json")
-    found = "unknown" if worst.value is None else f"{worst.value:.2f} px"
+    found = f"unknown ({worst.reason})" if worst.value is None else f"{worst.value:.2f} px"
     return Table(
         "geometry",
         "Geometry of artificial and genuine faces, px at 16x16",

@@ -3,19 +3,19 @@
 from pathlib import Path
 
 from charreg.errors import CharregError
-from charreg.sources import celeba, folder, helen, packaged, pipa, surveillance, wider_face
+from charreg.sources import bench, celeba, folder, helen, packaged, pipa, surveillance, wider_face
 from charreg.sources.photos import Box, Photo, PhotoList
 from charreg.sources.reading import read_photo
 
 __all__ = ["SOURCES", "Box", "Photo", "PhotoList", "find_photos", "read_photo"]
 
-SOURCES = ("packaged", "folder", "celeba", "wider_face", "pipa", "surveillance", "helen")
+SOURCES = ("packaged", "folder", "celeba", "wider_face", "pipa", "surveillance", "helen", "bench")
 
 
 def find_photos(source: str, path: Path, split: str = "all", stride: int = 1) -> PhotoList:
     """The photographs of a source, in an order that depends on their names alone. Raises CharregError.
 
-    split: of celeba, wider_face, pipa and folder; stride: of surveillance, every so-many-th frame.
+    split: of celeba, wider_face, pipa, folder and bench; stride: of surveillance, every so-many-th frame.
     """
     if source not in SOURCES:
         raise CharregError(f"source: found {source!r}, wanted one of {', '.join(SOURCES)}")
@@ -25,6 +25,8 @@ def find_photos(source: str, path: Path, split: str = "all", stride: int = 1) ->
         return packaged.find_photos(path)
     if source == "folder":
         return folder.find_photos(path, split)
+    if source == "bench":
+        return bench.find_photos(path, split)
     if source == "celeba":
         return celeba.find_photos(path, split)
     if source == "wider_face":

@@ -1,0 +1,30 @@
+"""Compose the crowd photographs of one role of portraits of your own, as `packaged_photos` does of shipped ones."""
+
+import argparse
+from pathlib import Path
+
+from charreg.composed import make_composed_photos
+from charreg.errors import run
+from charreg.files import output_folder
+from charreg.params import read_params
+from charreg.sources import find_photos
+
+READS = ("seed", "packaged_photos", "composed_photos.{role}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--role", choices=["train", "web", "cctv"], required=True)
+    parser.add_argument("--raw", type=Path, required=True, help="folder of portraits")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args(argv)
+    params = read_params(args.params, [key.format(role=args.role) for key in READS])
+    source = params.composed_photos[args.role]
+    raw = find_photos(source.source, args.raw, source.split)
+    with output_folder(args.out) as out:
+        make_composed_photos(out, args.role, source, raw, params.packaged_photos, params.seed)
+
+
+if __name__ == "__main__":
+    run(main)
