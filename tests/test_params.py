@@ -108,7 +108,7 @@ def test_shipped_weights_are_the_published_ones() -> None:
         ("hr_faces.size", True, "True"),
         ("hr_roles.test.exclude", "none.txt", "unknown key"),
         ("hr_roles.test.stride", 2, "unknown key"),
-        ("hr_roles.train.source", "celebb", "'celebb', wanted 'packaged', 'folder', 'celeba' or 'helen'"),
+        ("hr_roles.train.source", "celebb", "'celebb', wanted 'packaged', 'folder', 'celeba', 'helen' or 'bench'"),
         ("hr_roles.train.split", "train", "found 'train', wanted all for source packaged"),
         ("hr_roles.test.crop", "fixed", "only CelebA's portraits are aligned"),
         ("hr_faces.crop", "aligned", "'aligned'"),

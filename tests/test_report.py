@@ -383,9 +383,10 @@ def section(text: str, heading: str) -> str:
     return re.split(r"\n#+ ", text.split(f"### {heading}", 1)[1], maxsplit=1)[0]
 
 
-def judged(text: str, heading: str) -> dict[str, str]:
-    """The sentences against the paper under a heading: verdict -> what it says."""
-    found = section(text, heading).split("**Against the paper.** ", 1)[1].split("\n", 1)[0]
+def judged(text: str, heading: str, head: str = "Against the paper") -> dict[str, str]:
+    """The sentences against (or beyond) the paper under a heading: verdict -> what it says."""
+    found = section(text, heading).split(f"**{head}.** ", 1)[1].split("\n", 1)[0]
+    found = found.split(" **Beyond the paper.** ", 1)[0]
     return dict(re.findall(r"\*([^*]+):\* (.+?)\.(?= \*|$)", found))
 
 
@@ -876,7 +877,8 @@ def test_findings_turn_with_the_intervals(
             jobs=[],
             features=PARAMS["evaluate"]["features"],
         )
-        sentences = judged(to_markdown(TABLES[heading](results)), heading)
+        head = "Beyond the paper" if "sr_module" in (below, above) else "Against the paper"
+        sentences = judged(to_markdown(TABLES[heading](results)), heading, head)
         place = {"psnr_rgb": "", "ssim_rgb": "", "rank1": "web.*rank-1"}.get(name, rf"{test_set}[^;]*{name}")
         return [words for words, said in sentences.items() if re.search(rf"{finding}[^;]*{place}", said)]
 
@@ -1029,7 +1031,7 @@ def test_settings_name_stabilisers_and_departures() -> None:
     assert any(phrase.startswith("R1 penalty 1 (pretrain_cr)") for phrase in stabilisers(on))
     paper = ROOT / "profiles/paper.yaml"
     table = departures(params_with(), paper)
-    assert ("`super_resolver.width`", ("32", "64")) in table.rows
+    assert ("`super_resolver.width`", ("16", "64")) in table.rows
     assert not any("log_every" in " ".join([label, *map(str, cells)]) for label, cells in table.rows)
     peers = {label: cells for label, cells in table.rows if "peers." in label}
     assert list(peers) == [f"`peers.{name}`" for name in PEERS]
