@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads of their own would only wait for each other
-    os.environ["OMP_NUM_THREADS"] = "1"
-
 import numpy as np
 import pytest
 import torch
