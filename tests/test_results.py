@@ -49,9 +49,11 @@ def test_the_recogniser_knows_people_it_never_saw() -> None:
 
 
 def test_table_2_cr_is_recognised_better_than_raw_faces() -> None:
-    """The paper's Table 2 has LR-PIPA alone, here `web`. With five people a set, whose intervals are as wide as the
-    difference, and trainings that differ between machines only the point values are held to it. By a recogniser that was
-    trained without noise it did not hold in four of five runs (README)."""
+    """The paper's Table 2 has LR-PIPA alone, here `web`.
+
+    With five people a set, whose intervals are as wide as the difference, and trainings that differ between machines,
+    only the point values are held to it. By a recogniser trained without noise four of five runs failed it (README).
+    """
     assert metrics("cr")["web"]["rank1"] > metrics("bicubic")["web"]["rank1"]
 
 
