@@ -20,19 +20,19 @@ READS = ("seed", "device", "evaluate")
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    for path in ("sr", "reference", "hr-test", "centreface", "metrics"):
+    for path in ("sr", "reference", "hr-test", "matcher", "metrics"):
         parser.add_argument(f"--{path}", type=Path, required=True)
     args = parser.parse_args(argv)
     params = read_params(args.params, READS)
     device = distributed.start(params.device)
     network = load_feature_network(params.evaluate, device)
-    recogniser = part(load_model(args.centreface), "centreface", args.centreface)
+    matcher = part(load_model(args.matcher), "centreface", args.matcher)
     found = evaluate_method(
         args.sr,
         open_faces(args.hr_test),
         open_reference(args.reference, network),
         network,
-        centreface_embedder(recogniser, device),
+        centreface_embedder(matcher, device),
         params.evaluate,
         params.seed,
     )

@@ -25,6 +25,7 @@ READS = (
     "feature_discriminator",
     "centreface",
     "train_centreface",
+    "train_matcher",
     "pretrain_sr",
     "pretrain_inverse_cr",
     "pretrain_cr",

@@ -103,7 +103,7 @@ TOY: dict[str, Any] = {
     "discriminator": {"width": 4},
     "feature_discriminator": {"widths": [8, 8, 4, 4]},
     "centreface": {"width": 0.0625, "embedding": 8},
-    **dict.fromkeys(JOBS[:2], SCHEDULE),
+    **dict.fromkeys((*JOBS[:2], "train_matcher"), SCHEDULE),
     **{job: {**SCHEDULE, **PAPER} for job in JOBS[2:4]},
     "finetune_joint": {**SCHEDULE, **PAPER, "sr_on_pseudo": False},
     "evaluate": {"batch": 8, "bootstrap": 5, "kd_subsets": 3, "kd_subset_size": 6, "trials": 2},

@@ -375,7 +375,7 @@ def test_the_seed_decides_the_weights(build: Build) -> None:
 def test_eight_pairs_are_learnt_in_pixels_and_identities(inputs: Inputs, make_params: Make, tmp_path: Path) -> None:
     options = {
         **TOY,
-        "iterations": 160,
+        "iterations": 240,  # at 160 one machine stopped at 29.99 dB
         "batch": 8,
         "width": 8,
         "depth": 4,

@@ -306,11 +306,9 @@ def test_stages_write_the_same_files_twice(sr: Path, sets: dict[str, FaceSet], t
     """With the real embedded network, from params.yaml to reports/metrics."""
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump(toy_content({"evaluate.resize": 32})), encoding="utf-8")
-    (tmp_path / "centreface").mkdir()
+    (tmp_path / "matcher").mkdir()
     blueprint = Blueprint("CentreFace", {"width": 0.0625, "embedding": 8})
-    save_model(
-        tmp_path / "centreface", {"centreface": CentreFace(**blueprint.arguments)}, {"centreface": blueprint}, {}
-    )
+    save_model(tmp_path / "matcher", {"centreface": CentreFace(**blueprint.arguments)}, {"centreface": blueprint}, {})
     files = []
     for run in ("first", "second"):
         out = tmp_path / run
@@ -321,7 +319,7 @@ def test_stages_write_the_same_files_twice(sr: Path, sets: dict[str, FaceSet], t
         )  # fmt: skip
         run_stage(
             "evaluate", params=params, sr=sr, reference=out / "reference", hr_test=sets["test"].folder,
-            centreface=tmp_path / "centreface", metrics=out / "method.json",
+            matcher=tmp_path / "matcher", metrics=out / "method.json",
         )  # fmt: skip
         files.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
     assert files[0] == files[1]

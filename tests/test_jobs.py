@@ -61,7 +61,7 @@ def build(face_sets: tuple[FaceSet, FaceSet]) -> Build:
 
     def build(name: str, params: Params) -> Job:
         if name == "train_centreface":
-            return TrainCentreface(params, hr, CPU)
+            return TrainCentreface("centreface", params, hr, CPU)
         if name == "pretrain_sr":
             return PretrainSr(params, hr, CPU)
         if name == "pretrain_inverse_cr":
@@ -656,7 +656,7 @@ def test_sets_smaller_than_a_sheet(
     genuine = draw_genuine_faces(tmp_path / "lr", people=genuine_people, photos=3)
     first = fresh_first_stage(toy_params)
     jobs: dict[str, Callable[[], Job]] = {
-        "train_centreface": lambda: TrainCentreface(toy_params, hr, CPU),
+        "train_centreface": lambda: TrainCentreface("centreface", toy_params, hr, CPU),
         "pretrain_sr": lambda: PretrainSr(toy_params, hr, CPU),
         "pretrain_inverse_cr": lambda: PretrainInverseCr(toy_params, hr, genuine, CPU),
         "pretrain_cr": lambda: PretrainCr(
@@ -687,7 +687,7 @@ def test_empty_sets_are_refused(tmp_path: Path, toy_params: Params) -> None:
         lambda: PretrainSr(toy_params, hr, CPU),
         lambda: PretrainSr(toy_params, genuine, CPU),  # no HR set at all
         lambda: PretrainInverseCr(toy_params, good_hr, genuine, CPU),
-        lambda: TrainCentreface(toy_params, hr, CPU),
+        lambda: TrainCentreface("centreface", toy_params, hr, CPU),
     ):
         with pytest.raises(CharregError, match="wanted at least") as caught:
             make()
@@ -711,7 +711,9 @@ def test_the_recogniser_sees_noise_of_another_strength_on_every_face_and_step(
     face_sets: tuple[FaceSet, FaceSet], make_params: Make
 ) -> None:
     hr, _ = face_sets
-    clean, noisy = (TrainCentreface(make_params({"train_centreface.noise": noise}), hr, CPU) for noise in (0.0, 0.25))
+    clean, noisy = (
+        TrainCentreface("centreface", make_params({"train_centreface.noise": noise}), hr, CPU) for noise in (0.0, 0.25)
+    )
     added = [noisy.batch(step)[0] - clean.batch(step)[0] for step in (0, 0, 1)]
     assert torch.equal(added[0], added[1])
     assert not torch.equal(added[0], added[2])
@@ -722,7 +724,7 @@ def test_the_recogniser_sees_noise_of_another_strength_on_every_face_and_step(
 
 def test_held_out_people_are_not_trained_on(face_sets: tuple[FaceSet, FaceSet], make_params: Make) -> None:
     hr, _ = face_sets
-    job = TrainCentreface(make_params({"train_centreface.holdout_ids": 2}), hr, CPU)
+    job = TrainCentreface("centreface", make_params({"train_centreface.holdout_ids": 2}), hr, CPU)
     trained = {hr.identities[row] for row in job.rows}
     assert trained.isdisjoint(job.held_out)
     assert set(job.labels.tolist()) == {0, 1}

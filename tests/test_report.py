@@ -83,6 +83,7 @@ FACES = 9
 PSNR = ["psnr_train", "psnr_bicubic"]
 CURVES = {  # of every job: the columns of curves.tsv and of health.tsv
     "centreface": (["l_recognition", "accuracy"], ["accuracy_unmirrored", "feature_length", "centre_distance"]),
+    "matcher": (["l_recognition", "accuracy"], ["accuracy_unmirrored", "feature_length", "centre_distance"]),
     "sr_module": (["l_sr", "l_d_sr", "l_adv"], PSNR),
     "inverse_cr": (["l_d_inv", "l_inv", "content"], ["psnr_P_A", "d_inv_real", "d_inv_fake", "d_inv_accuracy"]),
     "characteristic": (
@@ -269,7 +270,7 @@ def build_run(root: Path) -> None:
     }
     write(root / "reports/metrics/geometry.json", {**eyes, "n_artificial": 720, "n_genuine": 836, "worst_shift": 0.31})
     gate = {**spread("rank1", 91.2, 2.0), "rank1_std": 1.1, "auc": 0.9812, "n_identities": 6, "n_probes": 54}
-    write(root / "reports/metrics/centreface.json", gate)
+    write(root / "reports/metrics/matcher.json", gate)
     write(root / "reports/complexity.json", complexity())
     noise = np.random.default_rng(0)
     for job, columns in CURVES.items():
@@ -474,7 +475,7 @@ def test_only_declared_methods_appear_and_the_same_again(
     assert re.findall(r"### (Table \d)\.", text) == [f"Table {number}" for number in (1, 2, 3, 5)]
     assert list(printed_rows(text, "Complexity")) == ["", "CR"]
     assert list(printed_rows(text, "Training"))[1:] == [
-        *(f"`{job}`" for job in ("centreface", "sr_module", "inverse_cr", "characteristic", "cr"))
+        *(f"`{job}`" for job in ("centreface", "matcher", "sr_module", "inverse_cr", "characteristic", "cr"))
     ]
     names = [path.name for path in (root / "reports/pictures").iterdir()]
     assert sorted(names) == [
@@ -497,11 +498,11 @@ def test_pictures_and_curves_show_declared_methods_only(illustrated: Report, sho
         label for name, blocks in shown.items() if name != "training.png" for _, new in blocks for label, _ in new
     }
     assert labels == {"", "LR", "HR", "web", "cctv", "Bicubic", "CR"}
-    assert shown["training.png"] == ["centreface", "sr_module", "inverse_cr", "characteristic", "cr"]
+    assert shown["training.png"] == ["centreface", "matcher", "sr_module", "inverse_cr", "characteristic", "cr"]
     assert "training_peers.png" not in shown
     shown.clear()
     illustrated()
-    assert shown["training.png"][4:] == ["wo_cr", "wo_ul", "cr"]
+    assert shown["training.png"][5:] == ["wo_cr", "wo_ul", "cr"]
     assert shown["training_peers.png"] == list(PEERS)
 
 
@@ -1007,6 +1008,16 @@ def test_budgets_are_compared_with_the_rule(report: Report, root: Path) -> None:
 
 def test_the_default_budgets_are_equal(report: Report) -> None:
     assert "**Not equal:**" not in section(report(), "Training")
+
+
+def test_csri_without_its_native_branch_has_learned_from_pairs(report: Report, root: Path) -> None:
+    edit(root / "reports/metrics/csri.json", lambda content: content.update(label="CSRI (synthetic branch)"))
+    text = report()
+    assert "- **CSRI (synthetic branch)** (`csri`): " in text
+    assert "learned from artificial pairs" in text.split("- **CSRI (synthetic branch)**")[1].split("\n")[0]
+    budget = PARAMS["pretrain_sr"]["iterations"]
+    wrong = f"**Not equal:** CSRI (synthetic branch) ({PARAMS['peers']['csri']['iterations']:,}, wanted {budget:,})."
+    assert wrong in section(text, "Training")
 
 
 def test_a_method_of_ones_own_has_its_rows(report: Report, root: Path) -> None:

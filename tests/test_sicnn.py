@@ -541,18 +541,23 @@ def test_the_optimisers_are_built_as_declared(build: Build) -> None:
     assert all(loss.isfinite() for loss in losses.values())
 
 
-def test_all_rates_drop_to_a_tenth_when_the_networks_train_together(build: Build) -> None:
-    job = build(iterations=100, pretrain_share=0.6)
-    assert {job.rate(step) for step in range(60)} == {1.0}
-    assert {job.rate(step) for step in range(60, 100)} == {0.1}
-    cosine = build(iterations=100, pretrain_share=0.6, lr_decay="cosine")
-    assert [cosine.rate(step) for step in (59, 60, 70)] == pytest.approx([1, 0.1, 0.1])
-    assert cosine.rate(99) == pytest.approx(0.01, rel=0.05)
-    training = Training(build())
+def test_rates_of_the_domain_integrated_phase(build: Build) -> None:
+    """CNN_H goes on at a tenth of its rate, CNN_R at a rate of its own."""
+    rates = {"lr": 2e-3, "recogniser_lr": 0.1, "joint_recogniser_lr": 1e-3}
+    job = build(iterations=100, pretrain_share=0.6, **rates)
+    assert {job.rate_of("cnn_h", step) for step in range(60)} == {2e-3}
+    assert {job.rate_of("cnn_r", step) for step in range(60)} == {0.1}
+    assert {job.rate_of("cnn_h", step) for step in range(60, 100)} == {2e-3 * 0.1}
+    assert {job.rate_of("cnn_r", step) for step in range(60, 100)} == {1e-3}
+    cosine = build(iterations=100, pretrain_share=0.6, lr_decay="cosine", **rates)
+    assert [cosine.rate_of("cnn_r", step) for step in (59, 60, 70)] == pytest.approx([0.1, 1e-3, 1e-3])
+    assert cosine.rate_of("cnn_h", 99) == pytest.approx(2e-5, rel=0.05)
+    assert cosine.rate_of("cnn_r", 99) == pytest.approx(1e-4, rel=0.05)
+    training = Training(build(**rates))
     training.done = JOINT
     training.advance()
-    for name, rate in training.job.rates.items():
-        assert training.job.optimisers[name].param_groups[0]["lr"] == pytest.approx(0.1 * rate)
+    used = {name: optimiser.param_groups[0]["lr"] for name, optimiser in training.job.optimisers.items()}
+    assert used == pytest.approx({"cnn_h": 2e-4, "cnn_r": 1e-3})
 
 
 # --- it learns -------------------------------------------------------------------------------------------

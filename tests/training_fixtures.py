@@ -423,7 +423,7 @@ class Workshop:
         words = [str(ROOT / "stages" / f"{stage}.py"), "--hr", "hr"]
         words += ["--out", f"{out}/model", "--curves", f"{out}/curves", "--timings", f"{out}/timings.json"]
         if stage == "train_centreface":
-            return [*words, "--test", "test", "--metrics", f"{out}/metrics.json"]
+            return [*words, "--purpose", "centreface", "--test", "test", "--metrics", f"{out}/metrics.json"]
         if stage == "pretrain_sr":
             return words
         words += ["--lr", "lr"]

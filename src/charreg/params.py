@@ -364,6 +364,7 @@ class Sicnn(Peer):
     margin: Literal[4]  # m of A-Softmax
     pretrain_share: Share  # of the iterations that train CNN_R and CNN_H apart
     recogniser_lr: Positive
+    joint_recogniser_lr: Positive  # in the domain-integrated phase
     optim: Literal["adam", "sgd"]  # of CNN_H
     betas: tuple[BelowOne, BelowOne]
     momentum: Share
@@ -502,6 +503,7 @@ class Params(Section):
     feature_discriminator: FeatureDiscriminator
     centreface: CentreFace
     train_centreface: TrainCentreface
+    train_matcher: TrainCentreface
     pretrain_sr: PretrainSr
     pretrain_inverse_cr: PretrainInverseCr
     pretrain_cr: PretrainCr

@@ -96,6 +96,10 @@ class Job(ABC):
         late = max(0.0, (step / self.iterations - 0.7) / 0.3)
         return 0.1 + 0.9 * (1 + math.cos(math.pi * late)) / 2
 
+    def rate_of(self, optimiser: str, step: int) -> float:
+        """Learning rate of one optimiser at a step."""
+        return self.rates[optimiser] * self.rate(step)
+
     @abstractmethod
     def step(self, step: int) -> Losses:
         """Train on the global batch of a step; the losses by name (scalars)."""
@@ -199,7 +203,7 @@ class Training:
         job, step = self.job, self.done
         for name, optimiser in job.optimisers.items():
             for group in optimiser.param_groups:
-                group["lr"] = job.rates[name] * job.rate(step)
+                group["lr"] = job.rate_of(name, step)
         losses = {name: value.detach() for name, value in job.step(step).items()}
         values = torch.stack(list(losses.values())).double()
         distributed.average([values])

@@ -69,14 +69,15 @@ def made_up_faces(folder: Path, people: int, hr: bool) -> FaceSet:
 
 def plans(params: Params, folder: Path, device: torch.device) -> Iterator[Plan]:
     """Every training of a run in the order of the stages."""
-    people = params.train_centreface.holdout_ids + 16
+    people = max(params.train_centreface.holdout_ids, params.train_matcher.holdout_ids) + 16
     hr, genuine = made_up_faces(folder / "hr", people, hr=True), made_up_faces(folder / "lr", 16, hr=False)
     first, seeds = first_stage(params), len(params.seeds)
     one = with_seed(_without_files(params), params.seeds[0])
     inverse = first.inverse_cr.networks["inverse_regulariser"]
     recogniser = first.centreface.networks["centreface"]
     assert isinstance(recogniser, CentreFace)
-    yield Plan("train_centreface", 1, lambda: TrainCentreface(one, hr, device))
+    yield Plan("train_centreface@centreface", 1, lambda: TrainCentreface("centreface", one, hr, device))
+    yield Plan("train_centreface@matcher", 1, lambda: TrainCentreface("matcher", one, hr, device))
     yield Plan("pretrain_sr", seeds, lambda: PretrainSr(one, hr, device))
     yield Plan("pretrain_inverse_cr", seeds, lambda: PretrainInverseCr(one, hr, genuine, device))
     yield Plan("pretrain_cr", seeds, lambda: PretrainCr(one, hr, genuine, inverse, device))

@@ -1,7 +1,12 @@
-"""S1b: the CentreFace recogniser on HR faces with identities: softmax plus centre loss (Wen et al., ECCV 2016)."""
+"""S1b: the CentreFace recogniser on HR faces with identities: softmax plus centre loss (Wen et al., ECCV 2016).
+
+It is trained twice: as phi_fr, which losses use (eq. 8), and as the matcher, which measures rank-1 and which nothing
+is trained against.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +40,9 @@ def split_identities(faces: FaceSet, holdout: int, seed: int) -> tuple[list[str]
     return [name for name in names if name not in held], sorted(held)
 
 
+Purpose = Literal["centreface", "matcher"]
+
+
 class Head(nn.Module):
     """Training only: the classifier and the class centres."""
 
@@ -51,12 +59,12 @@ class Head(nn.Module):
 class TrainCentreface(Job):
     """phi_fr with its head; SGD with warm-up and two drops of the rate."""
 
-    name = "centreface"
     averaged = ("centreface",)
     exports = ("centreface",)
 
-    def __init__(self, params: Params, hr: FaceSet, device: torch.device) -> None:
-        self.options = params.train_centreface
+    def __init__(self, purpose: Purpose, params: Params, hr: FaceSet, device: torch.device) -> None:
+        self.name = purpose  # its own initial weights and noise
+        self.options = params.train_centreface if purpose == "centreface" else params.train_matcher
         super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         known, self.held_out = split_identities(hr, self.options.holdout_ids, params.seed)
         labels = {name: label for label, name in enumerate(known)}

@@ -21,7 +21,7 @@ from charreg.params import Params, Sicnn
 from charreg.sampling import my_share
 from charreg.training import Losses, without_gradients
 
-JOINT_RATE = 0.1  # factor on every learning rate in the domain-integrated phase
+JOINT_RATE = 0.1  # factor on the learning rate of CNN_H in the domain-integrated phase
 WEAKEST, STRONGEST = 1500.0, 5.0  # lambda of A-Softmax: margin nearly off, margin in force
 
 
@@ -91,6 +91,11 @@ class TrainSicnn(PeerJob):
 
     def rate(self, step: int) -> float:
         return super().rate(step) * (JOINT_RATE if self.joint(step) else 1.0)
+
+    def rate_of(self, optimiser: str, step: int) -> float:
+        if optimiser == "cnn_r" and self.joint(step):
+            return self.options.joint_recogniser_lr * super().rate(step)
+        return super().rate_of(optimiser, step)
 
     def annealing(self, step: int) -> float:
         """lambda of A-Softmax: 1500 / (1 + 0.1 t) down to 5, t the steps CNN_R has made."""

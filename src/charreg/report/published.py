@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 Learned = Literal["nothing", "artificial pairs", "genuine faces", ""]  # "": the report does not know
 PAIRS: Final = "artificial pairs"
+SYNTHETIC_BRANCH: Final = "(synthetic branch)"  # ends the label of a CSRI that saw no genuine face
 GENUINE: Final = "genuine faces"  # beside artificial pairs or unpaired high-resolution faces
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from charreg.errors import CharregError
-from charreg.report.published import Row, row_of
+from charreg.report.published import PAIRS, SYNTHETIC_BRANCH, Row, row_of
 
 Numbers = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Results:
     genuine: Numbers
     detection: dict[str, Numbers]  # by role: train, web, cctv
     geometry: Numbers
-    centreface: Numbers
+    matcher: Numbers
     complexity: Numbers
     timings: dict[str, Numbers]  # by job; a job without a file is absent
     dialect: Dialect
@@ -69,7 +69,8 @@ class Results:
     def row(self, method: str) -> Row:
         """The row of a declared method, under the label of its metrics file if that holds one."""
         row = row_of(method)
-        return replace(row, label=str(self.metrics[method].get("label") or row.label))
+        label = str(self.metrics[method].get("label") or row.label)
+        return replace(row, label=label, learned=PAIRS if label.endswith(SYNTHETIC_BRANCH) else row.learned)
 
     @property
     def rows(self) -> list[Row]:
@@ -176,7 +177,7 @@ def read_results(
             for role in ("train", "web", "cctv")
         },
         geometry=read_json(metrics / "geometry.json", "stage check_geometry"),
-        centreface=read_json(metrics / "centreface.json", "stage train_centreface"),
+        matcher=read_json(metrics / "matcher.json", "stage train_centreface@matcher"),
         complexity=read_json(complexity, "stage complexity"),
         timings={job: read_json(path, f"the training of {job}") for job, path in paths.items() if path.is_file()},
         dialect=DIALECTS[features],
