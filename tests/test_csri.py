@@ -375,11 +375,11 @@ def test_the_seed_decides_the_weights(build: Build) -> None:
 def test_eight_pairs_are_learnt_in_pixels_and_identities(inputs: Inputs, make_params: Make, tmp_path: Path) -> None:
     options = {
         **TOY,
-        "iterations": 240,  # at 160 one machine stopped at 29.99 dB
+        "iterations": 320,
         "batch": 8,
         "width": 8,
         "depth": 4,
-        "lr": 3e-3,
+        "lr": 2e-3,  # at 3e-3 and 160 iterations one machine was left with bicubic
         "ema": 0.0,
         "lr_decay": "cosine",
     }
