@@ -98,7 +98,10 @@ def optimiser_tensors(name: str, optimiser: torch.optim.Optimizer) -> dict[str, 
 
 
 def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave; rates and other options stay as the optimiser was built."""
+    """Put back what `optimiser_tensors` gave; rates and other options stay as the optimiser was built.
+
+    An entry of a parameter's shape gets its layout in memory too: sums run in that order, to the last bit.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         owner, _, rest = key.partition("/")
@@ -106,3 +109,9 @@ def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapp
             index, _, entry = rest.partition("/")
             state.setdefault(int(index), {})[entry] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, entries in optimiser.state.items():
+        entries |= {
+            entry: torch.empty_like(parameter).copy_(value)
+            for entry, value in entries.items()
+            if value.shape == parameter.shape
+        }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -124,7 +125,7 @@ def load_model(folder: Path) -> Model:
         except (OSError, ValueError, RuntimeError, TypeError, LookupError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise CharregError(f"{path}: {reason}; damaged or of another version, restore it (dvc repro)") from None
-        networks[name] = network.eval()
+        networks[name] = network.to(memory_format=torch.channels_last).eval()
     return Model(networks, blueprints, info, sha256_of_file(note))
 
 

@@ -69,13 +69,13 @@ class Job(ABC):
             network = blueprint.build()
         if start is not None:
             network.load_state_dict(start.state_dict())
-        self.networks[name] = network.to(self.device).train()
+        self.networks[name] = network.to(self.device, memory_format=torch.channels_last).train()
         self.blueprints[name] = blueprint
         return self.networks[name]
 
     def add_adam(self, name: str, networks: list[nn.Module], rate: float, betas: tuple[float, float]) -> None:
         parameters = [parameter for network in networks for parameter in network.parameters()]
-        self.optimisers[name] = torch.optim.Adam(parameters, lr=rate, betas=betas)
+        self.optimisers[name] = torch.optim.Adam(parameters, lr=rate, betas=betas, fused=True)
         self.rates[name] = rate
 
     def descend(self, name: str, loss: Tensor) -> None:

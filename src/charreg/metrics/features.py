@@ -54,7 +54,7 @@ class FeatureNetwork:
 
     def prepare(self, images: npt.NDArray[Any]) -> Tensor:
         """uint8 [B, H, W, 3] RGB to what the network expects, float32 [B, 3, side, side]."""
-        x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(self.device).float() / 255
+        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device).float() / 255
         x = F.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=False, antialias=False)
         mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (x - mean) / std
@@ -178,4 +178,4 @@ def load_tensors(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> N
 
 
 def _frozen(module: nn.Module, device: torch.device) -> nn.Module:
-    return module.to(device).eval().requires_grad_(False)
+    return module.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -163,7 +163,7 @@ def centreface_embedder(module: nn.Module, device: torch.device, batch: int = 64
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (64, 64, 3):
             raise CharregError(f"faces: found {images.dtype} {images.shape}, wanted uint8 [N, 64, 64, 3]")
         training = module.training
-        module.to(device).eval()
+        module.to(device, memory_format=torch.channels_last).eval()
         with torch.inference_mode():
             found = [
                 module(to_tensor(images[start : start + batch]).to(device)).float().cpu().numpy()
