@@ -5,7 +5,7 @@ from typing import Any
 from charreg import distributed
 from charreg.errors import run
 from charreg.faces import open_faces
-from charreg.jobs.finetune_joint import FinetuneJoint, FirstStage
+from charreg.jobs.finetune_joint import TERMS, FinetuneJoint, FirstStage
 from charreg.params import JOINT_VARIANTS, Params, read_params
 from charreg.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
 from charreg.training import Job
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
             image_gan=params.finetune_joint.keep_sr_adv > 0,
         )
         job = FinetuneJoint(args.variant, params, hr, genuine, first, device)
-        return job, training_notes(params, hr=hr, lr=genuine, **first.used())
+        return job, training_notes(params, leave_out=TERMS[args.variant].idle, hr=hr, lr=genuine, **first.used())
 
     train_every_seed(f"finetune_joint@{args.variant}", make, params, args)
     distributed.stop()

@@ -175,6 +175,23 @@ def test_one_optimiser_holds_each_network(build: Build, make_params: Make, varia
     assert job.rates == {name: pytest.approx(2e-4 if name == "joint" else 6e-4) for name in job.optimisers}
 
 
+def test_parameters_that_cannot_change_a_variant(build: Build, make_params: Make) -> None:
+    """What TERMS calls idle changes no weight of it, and the rest of eq. 9 does."""
+    weights = {"lambda_gan": 5.0, "lambda_cr": 5.0, "lambda_cr_sr": 5.0, "lambda_cr_gan": 5.0}
+    assert [sorted(TERMS[name].idle) for name in ("cr", "wo_cr", "wo_ul", "wo_sr_ri_joint")] == [
+        [],
+        ["lambda_cr", "lambda_gan"],
+        ["lambda_cr_sr"],
+        ["feature_discriminator", "lambda_cr_gan", "lambda_cr_sr"],
+    ]
+    for variant in ("wo_cr", "wo_ul", "wo_sr_ri_joint"):
+        usual = trained(build(variant, make_params(SWITCHED_ON)))
+        for name, value in weights.items():
+            other = trained(build(variant, make_params(SWITCHED_ON, **{name: value})))
+            same = identical(usual, other) and usual.curves == other.curves
+            assert same == (name in TERMS[variant].idle), (variant, name)
+
+
 # --- Table 7: without the unsupervised SR loss -----------------------------------------------------------
 
 

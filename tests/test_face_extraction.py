@@ -13,11 +13,11 @@ from PIL import Image
 
 from charreg import extraction
 from charreg import packaged as packaged_module
-from charreg.detection import DetectedFace, Square, square_of
+from charreg.detection import DetectedFace, Square, detect_faces, square_of
 from charreg.errors import CharregError
 from charreg.extraction import Exclusion, extract_hr_faces, extract_lr_faces, jittered, match_boxes
-from charreg.faces import FaceSet, Pixels, digest_of_faces, open_faces
-from charreg.geometry import check_agreement, compare_geometry
+from charreg.faces import LANDMARK_COLUMNS, SMALL_EYES, FaceSet, Pixels, digest_of_faces, open_faces
+from charreg.geometry import check_agreement, compare_geometry, measure_eyes
 from charreg.packaged import compose_scene, find_portraits, make_packaged_photos, take_picture
 from charreg.params import Camera, Params
 from charreg.profiles import apply_profile, read_profile
@@ -251,6 +251,27 @@ def test_hr_faces_have_exact_lr_faces_identities_and_copies(stages: Stages, pack
     assert faces.meta["domain"] == "artificial"
     eyes = single.index[["left_eye_x", "right_eye_x", "left_eye_y", "right_eye_y"]].mean() / 4
     assert eyes.tolist() == pytest.approx([5.7, 10.8, 6.5, 6.5], abs=0.9)
+
+
+def test_landmarks_are_of_the_portrait_as_large_as_it_is(stages: Stages, packaged: Path, toy_params: Params) -> None:
+    """FSRNet's priors want them true; the eyes of the face seen small are kept apart, for the geometry alone."""
+    faces = stages.hr(packaged / "portraits" / "hr_test", "hr", "packaged", **{"hr_faces.copies": 1})
+    large = faces.index[list(LANDMARK_COLUMNS[:4])].to_numpy()
+    small = faces.index[list(SMALL_EYES)].to_numpy()
+    seen = np.isfinite(small).all(axis=1)
+    assert seen.mean() > 0.8
+    assert 0.1 < np.abs(large[seen] - small[seen]).mean() < 2
+    params = toy_params.hr_faces
+    detection = toy_params.detection.model_copy(update={"scales": [params.detection_scale]})
+    for i in (0, len(faces) - 1):
+        photo = packaged / "portraits" / "hr_test" / faces.index["photo"][i]
+        pixels = np.asarray(Image.open(photo).convert("RGB"))
+        found = max(detect_faces(pixels, detection), key=lambda face: face.longer_side)
+        (left_x, left_y), (right_x, right_y) = found.landmarks[:2] * params.size / faces.index["native_side"][i]
+        eyes = np.array([right_x - left_x, right_y - left_y])
+        assert large[i, 2:] - large[i, :2] == pytest.approx(eyes, abs=1e-3)
+    used = np.where(seen[:, None], small, large).mean(axis=0).reshape(2, 2)
+    assert measure_eyes(faces, 16).eyes == pytest.approx(used / 4)
 
 
 def test_landmarks_follow_the_jittered_crop(stages: Stages, packaged: Path) -> None:

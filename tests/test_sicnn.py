@@ -458,8 +458,8 @@ def test_labels_are_those_of_the_faces(build: Build, eight_faces: FaceSet) -> No
         assert weights.tolist() == [0.25] * 4
 
 
-def test_faces_without_a_name_train_pixels_only(build: Build, eight_faces: FaceSet) -> None:
-    """And the others share the whole weight of the identity losses."""
+def test_faces_without_a_name_train_no_classifier(build: Build, eight_faces: FaceSet) -> None:
+    """The others share the whole weight of A-Softmax; L_SI asks for no name and is the mean over all faces."""
     names = [name if face % 2 else "" for face, name in enumerate(eight_faces.identities)]
     job = build(hr=with_identities(eight_faces, names), batch=8)
     assert (job.label, job.classifier.directions.shape) == ("", (2, 8))
@@ -471,8 +471,8 @@ def test_faces_without_a_name_train_pixels_only(build: Build, eight_faces: FaceS
     logits = job.classifier(job.cnn_r(H[known]), labels[known], job.annealing(JOINT))
     torch.testing.assert_close(losses["l_r_hr"], F.cross_entropy(logits, labels[known]))
     S = job.cnn_h(A)
-    features_S, features_H = job.cnn_r(S[known]), job.cnn_r(H[known])
-    torch.testing.assert_close(losses["l_si"], l_super_identity(features_S, features_H, torch.full((4,), 0.25)))
+    features_S, features_H = job.cnn_r(S), job.cnn_r(H)
+    torch.testing.assert_close(losses["l_si"], l_super_identity(features_S, features_H, torch.full((8,), 0.125)))
     torch.testing.assert_close(losses["l_sr"], (S - H).square().mean())
 
     nobody = l_a_softmax(drawn(4, 2), torch.zeros(4, dtype=torch.int64), torch.zeros(4))
@@ -553,6 +553,12 @@ def test_rates_of_the_domain_integrated_phase(build: Build) -> None:
     assert [cosine.rate_of("cnn_r", step) for step in (59, 60, 70)] == pytest.approx([0.1, 1e-3, 1e-3])
     assert cosine.rate_of("cnn_h", 99) == pytest.approx(2e-5, rel=0.05)
     assert cosine.rate_of("cnn_r", 99) == pytest.approx(1e-4, rel=0.05)
+    shares = {"milestones": [0.5, 0.9], "joint_milestones": [0.3, 0.5, 0.75]}  # of 60 and of 40 steps
+    falling = build(iterations=100, pretrain_share=0.6, **rates, **shares)
+    found = {step: falling.rate_of("cnn_r", step) for step in (29, 30, 53, 54, 59, 60, 71, 72, 80, 90, 99)}
+    wanted = [0.1, 0.01, 0.01, 1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-5, 1e-6, 1e-6]
+    assert list(found.values()) == pytest.approx(wanted)
+    assert {falling.rate_of("cnn_h", step) for step in range(60)} == {2e-3}
     training = Training(build(**rates))
     training.done = JOINT
     training.advance()
@@ -612,7 +618,10 @@ def test_what_it_exports(build: Build, tmp_path: Path) -> None:
     assert [*job.networks] == ["super_resolver", "cnn_r", "classifier"]
     save_model(tmp_path, {"super_resolver": job.cnn_h}, job.blueprints, {"job": job.name})
     model, A = load_model(tmp_path), job.pairs.sample(2)[0]
-    assert (model.info["job"], model.blueprints["super_resolver"].arguments) == ("sicnn", {"width": 0.0625})
+    assert (model.info["job"], model.blueprints["super_resolver"].arguments) == (
+        "sicnn",
+        {"width": 0.0625, "output": "residual"},
+    )
     with torch.no_grad():
         assert torch.equal(model.networks["super_resolver"](A), job.cnn_h(A))
 

@@ -24,7 +24,7 @@ from charreg.detection import (
     square_of,
 )
 from charreg.errors import CharregError
-from charreg.faces import LANDMARK_COLUMNS, FaceWriter, Pixels
+from charreg.faces import LANDMARK_COLUMNS, SMALL_EYES, FaceWriter, Pixels
 from charreg.found import Found
 from charreg.framing import (
     aligned_square,
@@ -237,7 +237,7 @@ def extract_hr_faces(photo: Photo, source: str, detection: Detection, params: Hr
     framed = _frame_portrait(picture.pixels, photo, enlarged, detection, params, found)
     if framed is None:
         return found
-    face, upright, points = framed
+    face, upright, points, small = framed
     native = photo.native_side / upright.side if params.crop == "ready" and photo.native_side else 1.0
     box = _box_of_portrait(face, photo.boxes)
     for copy in range(copies):
@@ -249,16 +249,21 @@ def extract_hr_faces(photo: Photo, source: str, detection: Detection, params: Hr
         landmarks = points_in_square(points, square, params.size)
         identity, album = (box.identity, box.album) if box else (photo.identity, photo.album)
         row = _row(photo, source, face, square.side * native, landmarks, identity, album)
+        if small is not None:
+            row |= zip(SMALL_EYES, points_in_square(small[:2], square, params.size).ravel().tolist(), strict=True)
         found.faces.append((crop, row, lr))
     return found
 
 
 def _frame_portrait(
     pixels: Pixels, photo: Photo, enlarged: Detection, detection: Detection, params: HrFaces, found: Found
-) -> tuple[DetectedFace, Square, Points] | None:
-    """The face of a portrait, its upright square and its landmarks, by `hr_faces.crop`; counts one that has none.
+) -> tuple[DetectedFace, Square, Points, Points | None] | None:
+    """The face of a portrait, its upright square, its landmarks and those of it seen small, by `hr_faces.crop`.
 
-    Landmarks that the source has are kept, say which of several faces is meant and frame a face that nobody detects.
+    A portrait that has none is counted.
+
+    Landmarks that the source has are kept, say which of several faces is meant and frame a face that nobody detects;
+    else they are those of the face as large as it is, while the square is of the face seen small.
     """
     points = known_points(photo)
     if params.crop != "mtcnn":
@@ -267,7 +272,7 @@ def _frame_portrait(
             found.rejections["not_framed"] += 1
             return None
         face = face_of_square(square, detection.margin, points)
-        return face, square, face.landmarks
+        return face, square, face.landmarks, None
     detected = [face for face in detect_faces(pixels, enlarged) if face.score >= params.min_score]
     if points is None:
         chosen = max(detected, key=lambda each: each.longer_side, default=None)
@@ -276,17 +281,19 @@ def _frame_portrait(
         chosen = nearest_face(detected, wanted)
         if chosen is None:
             found.notes += ("framed_by_landmarks",)
-            return wanted, square_of(wanted, detection.margin), points
+            return wanted, square_of(wanted, detection.margin), points, None
     if chosen is None:
         found.rejections["no_face"] += 1
         if params.fallback == "skip":
             return None
         chosen = _whole_picture(pixels, detection.margin)
-        return chosen, square_of(chosen, detection.margin), chosen.landmarks
+        return chosen, square_of(chosen, detection.margin), chosen.landmarks, None
     small = _as_if_small(pixels, chosen, detection, params)
     found.notes += () if small else ("not_seen_small",)
-    seen = small or chosen
-    return chosen, square_of(seen, detection.margin), seen.landmarks if points is None else points
+    square = square_of(small or chosen, detection.margin)
+    if points is not None:
+        return chosen, square, points, None
+    return chosen, square, chosen.landmarks, small.landmarks if small else None
 
 
 def _as_if_small(pixels: Pixels, face: DetectedFace, detection: Detection, params: HrFaces) -> DetectedFace | None:

@@ -32,6 +32,7 @@ LANDMARKS = (
     "right_mouth",
 )  # as the image shows them, left to right
 LANDMARK_COLUMNS = tuple(f"{point}_{axis}" for point in LANDMARKS for axis in "xy")  # px of the stored face
+SMALL_EYES = tuple(f"small_{column}" for column in LANDMARK_COLUMNS[:4])  # as the detector sees a face made small
 TEXT_COLUMNS = ("source", "photo", "identity", "album")
 COLUMNS = (
     *("source", "photo", "box_left", "box_top", "box_width", "box_height"),  # box: px of the photograph
@@ -43,6 +44,7 @@ COLUMNS = (
         "album",
     ),  # native_side: side of the square, px of the photograph
     *LANDMARK_COLUMNS,
+    *SMALL_EYES,  # of HR faces that were framed so, for the comparison with genuine ones
 )
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from charreg.contact import enlarge
 from charreg.errors import CharregError
-from charreg.faces import FaceSet, Pixels
+from charreg.faces import SMALL_EYES, FaceSet, Pixels
 
 EYES = ("left_eye", "right_eye")
 ENLARGED = 16  # times, for the figure
@@ -63,7 +63,10 @@ def measure_eyes(faces: FaceSet, size: int) -> EyeLine:
     Raises CharregError when no face that was detected has landmarks.
     """
     columns = [f"{eye}_{axis}" for eye in EYES for axis in "xy"]
-    points = faces.index[columns].dropna().to_numpy(np.float64).reshape(-1, 2, 2) * (size / faces.images.shape[1])
+    eyes = faces.index[columns].to_numpy(np.float64)
+    small = faces.index[list(SMALL_EYES)].to_numpy(np.float64)  # where a face was seen small, as genuine ones are
+    eyes = np.where(np.isfinite(small), small, eyes)
+    points = eyes[np.isfinite(eyes).all(axis=1)].reshape(-1, 2, 2) * (size / faces.images.shape[1])
     rule = faces.meta.get("rule", {})
     if not len(points) and len(faces) and "ready" in (rule.get("boxes"), rule.get("crop")):
         return UNKNOWN

@@ -365,6 +365,9 @@ class Sicnn(Peer):
     pretrain_share: Share  # of the iterations that train CNN_R and CNN_H apart
     recogniser_lr: Positive
     joint_recogniser_lr: Positive  # in the domain-integrated phase
+    milestones: list[Share]  # shares of the first phase after which CNN_R's rate drops to a tenth
+    joint_milestones: list[Share]  # likewise of the domain-integrated phase
+    output: Literal["tanh", "residual"]
     optim: Literal["adam", "sgd"]  # of CNN_H
     betas: tuple[BelowOne, BelowOne]
     momentum: Share

@@ -67,7 +67,7 @@ def take(
 
 def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
     """uint8 [B, S, S, 3] to float32 [B, 3, S, S] in [-1, 1], laid out channels last as images are."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_images(x: Tensor) -> npt.NDArray[np.uint8]:

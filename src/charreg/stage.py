@@ -1,7 +1,7 @@
 """What the scripts under stages/ share: their arguments and the fingerprint of a training."""
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,15 @@ def train_every_seed(
     run_jobs(assignments(), args.out, args.curves, args.timings)
 
 
-def training_notes(params: Params, **inputs: FaceSet | Model) -> dict[str, Any]:
-    """What a training depends on, for model.json: its parameters and the digests of what it read."""
+def training_notes(params: Params, leave_out: Collection[str] = (), **inputs: FaceSet | Model) -> dict[str, Any]:
+    """What a training depends on, for model.json: its parameters, but for those `leave_out` names, and the digests
+    of what it read.
+    """
     digests = {
         name: digest_of_faces(value) if isinstance(value, FaceSet) else value.digest for name, value in inputs.items()
     }
-    return {"params": params.model_dump(mode="json", warnings=False), "data": digests}
+    used = params.model_dump(mode="json", warnings=False, exclude=set(leave_out))
+    return {"params": used, "data": digests}
 
 
 def training_scratch(stage: str, notes: Mapping[str, Any]) -> Scratch:

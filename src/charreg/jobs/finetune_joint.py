@@ -49,6 +49,13 @@ class Terms:
         """Whether phi_sr trains on R at all (SR on regulated images)."""
         return self.l_cr_sr or self.l_cr_gan
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """Parameters that cannot change the variant: it is not trained anew for them."""
+        weights = {"lambda_gan": self.l_cr, "lambda_cr": self.l_cr}
+        weights |= {"lambda_cr_sr": self.l_cr_sr, "lambda_cr_gan": self.l_cr_gan, "feature_discriminator": self.sr_ri}
+        return frozenset(name for name, used in weights.items() if not used)
+
 
 TERMS = {  # L_sr is in every row; Table 5 and the first reading of Table 6 have no stage 2
     "cr": Terms(l_cr=True, l_cr_sr=True, l_cr_gan=True),  # the method

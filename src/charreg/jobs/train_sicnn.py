@@ -54,7 +54,9 @@ class TrainSicnn(PeerJob):
         self.labels = np.array([labels.get(name, -1) for name in inputs.hr.identities], dtype=np.int64)  # -1: unknown
         self.has_identities = len(names) > 1
         self.joint_from = round(options.pretrain_share * self.iterations)
-        self.cnn_h = self.add_network("super_resolver", Blueprint.of(CnnH, {"width": options.width}))
+        self.cnn_h = self.add_network(
+            "super_resolver", Blueprint.of(CnnH, {"width": options.width, "output": options.output})
+        )
         if options.optim == "adam":
             self.add_adam("cnn_h", [self.cnn_h], options.lr, options.betas)
         else:
@@ -89,13 +91,15 @@ class TrainSicnn(PeerJob):
         """Whether a step belongs to the domain-integrated phase."""
         return self.has_identities and step >= self.joint_from
 
-    def rate(self, step: int) -> float:
-        return super().rate(step) * (JOINT_RATE if self.joint(step) else 1.0)
-
     def rate_of(self, optimiser: str, step: int) -> float:
-        if optimiser == "cnn_r" and self.joint(step):
-            return self.options.joint_recogniser_lr * super().rate(step)
-        return super().rate_of(optimiser, step)
+        """The recogniser's rate falls to a tenth at every milestone of the phase the step is in."""
+        options, joint = self.options, self.joint(step)
+        if optimiser != "cnn_r":
+            return super().rate_of(optimiser, step) * (JOINT_RATE if joint else 1.0)
+        first, end = (self.joint_from, self.iterations) if joint else (0, self.joint_from)
+        progress = (step - first) / max(1, end - first)
+        drops = sum(progress >= share for share in (options.joint_milestones if joint else options.milestones))
+        return (options.joint_recogniser_lr if joint else options.recogniser_lr) * 0.1**drops * self.rate(step)
 
     def annealing(self, step: int) -> float:
         """lambda of A-Softmax: 1500 / (1 + 0.1 t) down to 5, t the steps CNN_R has made."""
@@ -135,8 +139,8 @@ class TrainSicnn(PeerJob):
         recognition_H, recognition_S = self.recognition(H, step), self.recognition(S.detach(), step)
         self.descend("cnn_r", recognition_S + recognition_H)
         with without_gradients(self.cnn_r):
-            _, weights = self.identities(step)
-            identity = l_super_identity(self.cnn_r(S), self.cnn_r(H), weights)
+            equal = S.new_full((len(S),), 1 / len(S))  # it needs no names: every face counts
+            identity = l_super_identity(self.cnn_r(S), self.cnn_r(H), equal)
             self.descend("cnn_h", sr + self.options.alpha * identity)
         return {"l_sr": sr, "l_si": identity, "l_r_hr": recognition_H, "l_r_sr": recognition_S}
 

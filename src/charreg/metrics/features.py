@@ -55,7 +55,7 @@ class FeatureNetwork:
 
     def prepare(self, images: npt.NDArray[Any]) -> Tensor:
         """uint8 [B, H, W, 3] RGB to what the network expects, float32 [B, 3, side, side]."""
-        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(self.device).float() / 255
+        x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device).float() / 255
         x = F.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=False, antialias=False)
         mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (x - mean) / std

@@ -245,6 +245,13 @@ def budget_sentence(results: Results, params: Params) -> str:
     if odd:
         sizes = listed([f"{label} {batch}" for label, batch in odd.items()])
         text += f" An iteration sees {params.pretrain_sr.batch} faces as in stage 1's super-resolver, but of {sizes}."
+    rivals = [row.label for row in results.rows if row.method in ("cyclegan", "lrgan")]
+    joint = params.finetune_joint
+    if rivals and (joint.d_jitter or joint.d_lr_factor != 1):
+        text += (
+            f" The stabilisers of {listed(rivals)} are those of their own publications, without the jitter and the rate"
+            " factor that CR's discriminators have beyond the paper."
+        )
     text += f" Not judged, as the report does not know what they learned from: {listed(unknown)}." if unknown else ""
     return text if equal or different or unknown else f"{text} No system it applies to is declared."
 
