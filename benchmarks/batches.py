@@ -34,11 +34,11 @@ class Clock:
         return result
 
 
-def measure(job: Job, streams: list[Any], steps: int) -> tuple[float, float]:
+def measure(job: Job, streams: list[tuple[Any, str]], steps: int) -> tuple[float, float]:
     """Processor seconds of a batch and of a whole step, medians; every step draws faces it has not seen."""
-    clocks = [Clock(stream.batch) for stream in streams]
-    for stream, clock in zip(streams, clocks, strict=True):
-        stream.batch = clock
+    clocks = [Clock(getattr(stream, draw)) for stream, draw in streams]
+    for (stream, draw), clock in zip(streams, clocks, strict=True):
+        setattr(stream, draw, clock)
     batches, whole = [], []
     for step in range(steps + 2):
         before, begin = sum(clock.seconds for clock in clocks), time.process_time()
@@ -61,8 +61,8 @@ def main() -> None:
         sr, inverse = PretrainSr(params, hr, device), PretrainInverseCr(params, hr, genuine, device)
         rows = []
         for name, job, streams in (
-            ("pretrain_sr", sr, [sr.pairs]),
-            ("pretrain_inverse_cr", inverse, [inverse.pairs, inverse.genuine]),
+            ("pretrain_sr", sr, [(sr.pairs, "batch")]),
+            ("pretrain_inverse_cr", inverse, [(inverse.pairs, "artificial"), (inverse.genuine, "batch")]),
         ):
             batch, step = measure(job, streams, args.steps)
             rows.append((name, job.schedule.batch, 1e3 * batch, 1e3 * step, f"{batch / step:.2%}"))

@@ -54,7 +54,8 @@ def peer_jobs() -> list[Path]:
 
 
 def code_of(name: str, script: str) -> list[str]:
-    """The code a stage depends on: what its script imports, and what it looks up by name.
+    """The code a stage depends on: what its script imports, and what it looks up by name; a package that it needs
+    every module of is named as a folder (every entry costs `dvc repro` time, at every stage).
 
     A peer depends on its own job file, and on what any peer's job shares; whoever rebuilds a model, on every network.
     """
@@ -66,7 +67,16 @@ def code_of(name: str, script: str) -> list[str]:
     if name == "super_resolve":
         networks = sorted((SOURCE / "charreg/networks").glob("*.py"))
         files |= {path.relative_to(ROOT).as_posix() for path in networks}
-    return sorted(files)
+    return sorted(in_folders(files))
+
+
+def in_folders(files: set[str]) -> set[str]:
+    """The files, those of a package that is there as a whole by its folder."""
+    for package in SOURCE.glob("charreg/*/__init__.py"):
+        modules = {path.relative_to(ROOT).as_posix() for path in package.parent.rglob("*.py")}
+        if modules <= files:
+            files = files - modules | {package.parent.relative_to(ROOT).as_posix()}
+    return files
 
 
 def script_of(stage: dict[str, Any]) -> str:

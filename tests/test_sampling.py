@@ -93,6 +93,7 @@ def test_shares_of_the_processes_make_up_the_global_batch(
             monkeypatch.setattr(module, "rank", lambda rank=rank: rank)
             monkeypatch.setattr(module, "world_size", lambda: processes)
         mine = pairs.batch(3)
+        assert torch.equal(pairs.artificial(3), mine[0])
         parts.append((*mine, genuine.batch(3), blind(mine[0], 3, "A")))
         assert len(mine[0]) == 8 // processes
     for whole, pieces in zip((A, H, G, shown), zip(*parts, strict=True), strict=True):

@@ -23,6 +23,7 @@ from torchvision.ops import nms
 from charreg.errors import CharregError
 from charreg.faces import Pixels
 from charreg.params import Detection
+from charreg.sampling import channels_last
 
 PYRAMID_STEP = 0.709  # facenet-pytorch's default: halves the area
 CELL = 12  # px P-net sees
@@ -78,7 +79,7 @@ def load_cascade() -> Cascade:
             raise CharregError(
                 f"{folder / name}: {first_line}; wanted the MTCNN weights, install facenet-pytorch==2.5.3 again"
             ) from None
-        networks.append(module.eval().requires_grad_(False))
+        networks.append(channels_last(module).eval().requires_grad_(False))
     return Cascade(*networks)
 
 

@@ -46,7 +46,7 @@ class PretrainCr(Job):
         self.add_adam("d", [self.d], self.options.lr * self.options.d_lr_factor, self.options.betas)
 
     def step(self, step: int) -> Losses:
-        A, _ = self.pairs.batch(step)
+        A = self.pairs.artificial(step)
         G = self.genuine.batch(step)
         with torch.no_grad():
             P = self.blind.hide_pseudo_details(self.phi_inv(A), step)

@@ -41,7 +41,7 @@ class PretrainInverseCr(Job):
         self.add_adam("d_inv", [self.d_inv], self.options.lr * self.options.d_lr_factor, self.options.betas)
 
     def step(self, step: int) -> Losses:
-        A, _ = self.pairs.batch(step)
+        A = self.pairs.artificial(step)
         G = self.genuine.batch(step)
         P = self.phi_inv(A)
 
