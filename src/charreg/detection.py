@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from PIL import Image
+from torch import nn
 from torchvision.ops import nms
 
 from charreg.errors import CharregError
 from charreg.faces import Pixels
 from charreg.params import Detection
-from charreg.sampling import channels_last
 
 PYRAMID_STEP = 0.709  # facenet-pytorch's default: halves the area
 CELL = 12  # px P-net sees
@@ -65,6 +65,13 @@ class Cascade:
     o_net: ONet
 
 
+class QuickMaxPool(nn.MaxPool2d):
+    """Max pooling channels last, five times as quick on a CPU with the same values; the rest stays channels first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.contiguous(memory_format=torch.channels_last)).contiguous()
+
+
 @cache
 def load_cascade() -> Cascade:
     """The three networks with the weights of the facenet-pytorch wheel. Raises CharregError."""
@@ -79,7 +86,10 @@ def load_cascade() -> Cascade:
             raise CharregError(
                 f"{folder / name}: {first_line}; wanted the MTCNN weights, install facenet-pytorch==2.5.3 again"
             ) from None
-        networks.append(channels_last(module).eval().requires_grad_(False))
+        for place, layer in list(module.named_children()):
+            if isinstance(layer, nn.MaxPool2d):
+                setattr(module, place, QuickMaxPool(layer.kernel_size, layer.stride, ceil_mode=layer.ceil_mode))
+        networks.append(module.eval().requires_grad_(False))
     return Cascade(*networks)
 
 
