@@ -66,10 +66,11 @@ class Cascade:
 
 
 class QuickMaxPool(nn.MaxPool2d):
-    """Max pooling channels last, five times as quick on a CPU with the same values; the rest stays channels first."""
+    """Max pooling with channels last: quicker on a CPU, and the same values; the rest stays channels first."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.contiguous(memory_format=torch.channels_last)).contiguous()
+        pooled: torch.Tensor = super().forward(x.contiguous(memory_format=torch.channels_last))
+        return pooled.contiguous()
 
 
 @cache
