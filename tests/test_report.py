@@ -987,6 +987,7 @@ def test_budgets_are_compared_with_the_rule(report: Report, root: Path) -> None:
         for name in PEERS
     }
     assert printed_rows(report(), "Training")["`cr`"][:2] == ["240", "3,840"]
+    assert printed_rows(report(), "Training")["`matcher`"][1] == printed_rows(report(), "Training")["`centreface`"][1]
     text = section(report(**changes, peers=peers_with(**budgets)), "Training")
     assert "stage 1's super-resolver (600) for a system that learned from artificial pairs only" in text
     assert "all of CR (3,840: super-resolver, regulariser and joint training) for one that saw genuine faces" in text

@@ -23,7 +23,7 @@ GENERATORS_OF = {  # the jobs whose generator iterations make a system; those of
     "wo_sr_ri_joint": ("sr_module", "characteristic", "wo_sr_ri_joint"),
     "wo_cr": ("sr_module", "wo_cr"),
 }
-PARTS_OF_CR = ("centreface", "inverse_cr", "characteristic")  # jobs that make no system of their own
+PARTS_OF_CR = ("centreface", "matcher", "inverse_cr", "characteristic")  # jobs that make no system of their own
 CLOCK = 0.1  # a wall-clock time counts as known to this share of itself
 WIDTHS = {"run": "this run's widths", "paper": "the paper's widths"}
 
