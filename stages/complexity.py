@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from charreg import distributed
+from charreg.complexity import SYSTEMS, measure_complexity
 from charreg.errors import run
 from charreg.files import write_json
-from charreg.metrics.complexity import SYSTEMS, measure_complexity
 from charreg.params import read_params
 
 READS = (

@@ -1,6 +1,7 @@
 """The `charreg` command and the profiles."""
 
 import fcntl
+import hashlib
 import shlex
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import yaml
 from charreg.cli import app
 from charreg.errors import CharregError, run
 from charreg.journal import JOURNAL, Journal
+from charreg.mending import damaged_objects
 from charreg.params import check_params, read_all_params
 from charreg.profiles import apply_profile, override_flags, read_profile
+from charreg.weights import KNOWN
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
@@ -59,9 +62,15 @@ def test_nothing_chosen_for_the_embedded_photographs_leaks_into_the_paper_profil
     places = {"hr_faces.executor", "lr_faces.executor"}  # where work is done, not what
     for section in ("detection", "lr_faces", "hr_faces", "super_resolver", "regulariser", "discriminator",
                     "feature_discriminator", "centreface", "train_centreface", "pretrain_sr", "pretrain_inverse_cr",
-                    "pretrain_cr", "finetune_joint"):  # fmt: skip
+                    "pretrain_cr", "finetune_joint", "deduplicate", "geometry", "evaluate", "complexity"):  # fmt: skip
         missing = {f"{section}.{key}" for key in params[section].keys() - paper[section].keys()} - places
         assert not missing
+    for name in params["peers"]:
+        chosen = {key for key, value in params["peers"][name].items() if value != ""}  # no path is chosen for anybody
+        assert chosen == paper["peers"][name].keys()
+    assert paper["evaluate"]["features"] == "inception"
+    assert (ROOT / paper["evaluate"]["weights"]).name == KNOWN["inception"].file
+    assert paper["evaluate"]["weights_sha256"] == KNOWN["inception"].sha256
     assert {key for key in params if key.startswith("lambda_")} <= paper.keys()
     assert paper["lr_faces"]["min_score"] == 0.9
     assert paper["centreface"]["batch_norm"] is False
@@ -101,6 +110,20 @@ def test_profile_prints_flags(command: Any) -> None:
     assert out.startswith("-S packaged_photos.photos.train=")
     assert "-S super_resolver.blocks=[2,1,1]" in out
     assert len(out.splitlines()) == 1
+
+
+def test_a_damaged_cache_is_found_by_its_names(command: Any, tmp_path: Path) -> None:
+    assert command("mend-cache") == (1, "", f"charreg: {tmp_path}: not a DVC project, wanted the folder with .dvc\n")
+    for content in (b"good", b"good too"):
+        name = hashlib.md5(content).hexdigest()
+        (tmp_path / name[:2]).mkdir()
+        (tmp_path / name[:2] / name[2:]).write_bytes(content)
+    assert list(damaged_objects(tmp_path)) == []
+    listing = hashlib.md5(b"[]").hexdigest()
+    (tmp_path / listing[:2]).mkdir()
+    (tmp_path / listing[:2] / f"{listing[2:]}.dir").write_bytes(b"[]")
+    (tmp_path / name[:2] / name[2:]).write_bytes(b"good two")
+    assert list(damaged_objects(tmp_path)) == [tmp_path / name[:2] / name[2:]]
 
 
 def test_unknown_profile_lists_the_available(command: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from charreg.metrics.complexity import (
+from charreg.complexity import (
     PAPER,
     SYSTEMS,
     build_networks,

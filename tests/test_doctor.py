@@ -158,6 +158,38 @@ def test_packaged_photographs_that_are_yet_to_be_made_are_counted(check: Check) 
     assert "packaged_photos makes none of this name" in found["lr_roles.web"].text
 
 
+def test_composed_photographs_that_are_yet_to_be_made_are_counted_and_their_portraits_checked(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainings, "PATIENCE", 0.0)
+    composed = (
+        "lr_roles.cctv={source: packaged, path: data/composed/cctv, exclude: cctv.txt}",
+        "composed_photos.cctv={source: folder, path: raw/portraits, crop: ready, photos: 48}",
+    )
+    for person in ("cat", "dan"):
+        folder = tmp_path / "raw/portraits" / person
+        folder.mkdir(parents=True)
+        (folder / "1.png").write_bytes(encoded(Image.fromarray(portrait()).resize((96, 96)), "PNG"))
+    found = check(*composed)
+    assert faults(found) == set()
+    assert found["lr_roles.cctv"].text == "packaged data/composed/cctv: 48 photographs"
+    assert found["composed_photos.cctv"].text == "folder raw/portraits: 2 portraits of 2 people"
+    timed = check(*composed, timing=True)
+    assert faults(timed) == set()
+    assert "48 photographs x" in timed["time of lr_roles.cctv"].text
+    assert not (tmp_path / "data").exists()
+
+    (tmp_path / "raw/portraits/ann.png").write_bytes((tmp_path / "raw/portraits/cat/1.png").read_bytes())
+    found = check(*composed)
+    assert faults(found) == {"composed_photos.cctv"}
+    assert "ann.png has no identity" in found["composed_photos.cctv"].text
+    shutil.rmtree(tmp_path / "raw/portraits")
+    found = check(*composed)
+    assert "raw/portraits: no such folder" in found["composed_photos.cctv"].text
+    found = check("lr_roles.cctv={source: packaged, path: data/composed/cctw, exclude: cctv.txt}")
+    assert "stage composed_photos makes none of this name" in found["lr_roles.cctv"].text
+
+
 def test_unreadable_photographs_are_a_warning_and_nothing_else_a_fault(check: Check, tmp_path: Path) -> None:
     folder = tmp_path / "raw/lr_roles/web"
     (folder / "ann/2.jpg").write_bytes(damaged_files()["truncated.jpg"][0])

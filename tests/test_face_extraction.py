@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,14 +159,22 @@ def test_packaged_crowds_are_found_with_their_identities(lr_serial: FaceSet, pac
     assert eyes["left_eye_y"] == pytest.approx(6.5, abs=1)
 
 
-def test_file_order_and_locale_do_not_matter(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_order_and_locale_do_not_matter(stages: Stages) -> None:
+    """A process with ASCII for its files, and one with UTF-8."""
     files = {name: file for name, file in odd_files().items() if name != "exif.jpg"}
-    digests = set()
+    found = set()
     for name, backwards in (("one", False), ("two", True)):
         raw = write_files(stages.folder / f"raw-{name}", files, backwards)
-        monkeypatch.setenv("LC_ALL", "C" if backwards else "tr_TR.UTF-8")
-        digests.add(digest_of_faces(stages.hr(raw, name)))
-    assert len(digests) == 1
+        out = stages.folder / name
+        arguments = ["--role", "train", "--raw", raw, "--out", out, "--sheet", stages.sheet(name)]
+        command = [sys.executable, ROOT / "stages/hr_faces.py", *arguments, "--params", stages.params({}, "folder")]
+        ascii_names = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        locale = ascii_names if backwards else {"LC_ALL": "C.UTF-8"}
+        environment = {**os.environ, **locale, "DVC_ROOT": str(stages.folder), "PYTHONPATH": str(ROOT / "src")}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        assert set(open_faces(out).index["photo"]) == set(files)
+        found.add((digest_of_faces(open_faces(out)), (out / "index.csv").read_bytes()))
+    assert len(found) == 1
 
 
 def test_the_exclude_list_leaves_out_what_it_names_and_reports_stale_lines(

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -71,6 +72,15 @@ def test_executors_and_worker_counts_give_the_same_bytes(serial: FaceSet, raw: P
     assert len(faces) > 20
     assert contents(faces.folder) == contents(serial.folder)
     assert not journals(stages.folder)
+
+
+def test_the_progress_bar_tells_rate_faces_and_time_left(
+    raw: Path, stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = stages.lr(raw / "photos" / "web", "faces", "packaged")
+    bar = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert re.search(r"20/20 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ ?(photo/s|s/photo), faces=(\d+)\]$", bar), bar
+    assert int(bar.rpartition("faces=")[2].rstrip("]")) == len(faces) > 0
 
 
 def test_dask_that_is_missing_or_unreachable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

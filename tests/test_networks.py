@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg.metrics.complexity import PAPER, build_networks, countings
+from charreg.complexity import PAPER, build_networks, countings
 from charreg.networks.blocks import BatchNorm, DiscriminatorBlock, ResidualBlock, ResidualGroup, Upsampler
 from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import POOLED, Discriminator, FeatureDiscriminator

@@ -4,6 +4,7 @@ One method of every kind is enough here; the default run trains them all.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import yaml
 
 from charreg.profiles import apply_profile, read_profile
 from conftest import ROOT
+from test_adding_a_method import example
 
 pytestmark = pytest.mark.dvc
 
@@ -196,22 +198,47 @@ def test_a_shorter_method_list_leaves_old_rows_out(project: Project) -> None:
     project.restore()
 
 
-def test_a_damaged_cache_object_is_named_and_healed(project: Project) -> None:
+@pytest.mark.parametrize("damage", [lambda content: content[:-7], lambda content: content[:-100] + b"?" * 100])
+def test_a_damaged_cache_object_is_named_and_healed(project: Project, damage: Callable[[bytes], bytes]) -> None:
+    """As a disk damages it: DVC, which believes its cache, gives it back and finds everything up to date."""
     target = project.folder / "data/hr_faces/test/images.npy"
-    target.chmod(0o644)
-    content = bytearray(target.read_bytes())
-    content[-100] ^= 255
+    content = target.read_bytes()
+    digest = hashlib.md5(content).hexdigest()
+    cached = project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    cached.chmod(0o644)
+    cached.write_bytes(damage(content))
+    cached.chmod(0o444)
     target.unlink()
-    target.write_bytes(bytes(content))
+    project.run("dvc", "checkout")
+    assert target.read_bytes() == damage(content)
     output = project.run(
         *("python", "stages/super_resolve.py", "--model", "models/bicubic", "--out", "data/sr/bicubic"),
         *("--web", "data/lr_faces/web", "--cctv", "data/lr_faces/cctv", "--hr-test", "data/hr_faces/test"),
         fails=True,
     )
     assert "data/hr_faces/test/images.npy" in output
-    assert "sha256" in output
-    project.run("dvc", "repro")
+    assert "Traceback" not in output
+    assert f"{digest[:2]}/{digest[2:]}: its md5 is not its name, removed" in project.run("charreg", "mend-cache")
+    assert project.stages_run("dvc", "repro") == {"hr_faces@test"}
+    assert target.read_bytes() == cached.read_bytes() == content
     assert "up to date" in project.run("dvc", "status")
+    assert "nothing to do" in project.run("charreg", "mend-cache")
+
+
+def test_the_worked_example_of_adding_a_method_runs_nothing_else(project: Project) -> None:
+    """docs/adding-a-method.md from its job file to its row in the report."""
+    (project.folder / "src/charreg/jobs/train_espcn.py").write_text(example("job"), encoding="utf-8")
+    params = project.folder / "params.yaml"
+    content = yaml.safe_load(params.read_text())
+    content["peers"] |= yaml.safe_load(example("entry"))["peers"]
+    content |= {"methods": [*METHODS, "espcn"], "trained_peers": [*PEERS, "espcn"]}
+    params.write_text(yaml.safe_dump(content, sort_keys=False))
+    own = {f"{stage}@espcn" for stage in ("train_peer", "super_resolve", "evaluate")}
+    assert project.stages_run("dvc", "repro") == own | {"complexity", "report"}
+    assert "ESPCN (ours)" in (project.folder / "reports/report.md").read_text()
+    assert "reports/metrics/espcn.json" in project.run("dvc", "metrics", "show")
+    (project.folder / "src/charreg/jobs/train_espcn.py").unlink()
+    project.restore()
 
 
 def test_dvc_plots_show_draws_the_curves(project: Project) -> None:

@@ -89,6 +89,17 @@ def _reached(folder: Path) -> str:
     return f"{count_records(journal):,} photographs" if journal.exists() else "no whole state"
 
 
+@app.command("mend-cache")
+def mend_cache() -> None:
+    """Remove damaged files from DVC's cache, so that dvc repro makes them anew."""
+    from charreg.mending import mend  # DVC takes seconds
+
+    removed = mend(Path.cwd())
+    for path in removed:
+        print(f"{path}: its md5 is not its name, removed")
+    print(f"{len(removed)} damaged files; {'run dvc repro' if removed else 'nothing to do'}")
+
+
 @app.command("fetch-weights")
 def fetch_weights(
     name: Annotated[WeightsName, typer.Argument(help="The network of FID, or of SRGAN's content loss.")] = "inception",

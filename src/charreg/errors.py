@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+RESTORE = "restore it (charreg mend-cache, then dvc repro)"  # what helps with damaged files of earlier stages
+
 
 class CharregError(Exception):
     """A fault the user can mend. Its text is one line: the thing, what was found, what was wanted, what to do."""

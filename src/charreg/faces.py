@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from charreg.errors import CharregError
+from charreg.errors import RESTORE, CharregError
 from charreg.files import sha256_of_file, write_json
 
 Pixels = npt.NDArray[np.uint8]
@@ -172,7 +172,7 @@ def open_faces(folder: Path) -> FaceSet:
             raise CharregError(f"{path}: missing, meta.json lists it; make the face set again (dvc repro)")
         found = sha256_of_file(path)
         if found != wanted:
-            raise CharregError(f"{path}: sha256 {found[:12]}, wanted {wanted[:12]}; damaged, restore it (dvc repro)")
+            raise CharregError(f"{path}: sha256 {found[:12]}, wanted {wanted[:12]}; damaged, {RESTORE}")
     arrays = {name: _open_array(folder / f"{name}.npy", meta["count"], shape) for name, shape in meta["shapes"].items()}
     texts = dict.fromkeys(TEXT_COLUMNS, str)
     index = pd.read_csv(folder / "index.csv", dtype=texts, keep_default_na=False, na_values=[""])  # NA may be a name

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from charreg.errors import CharregError
+from charreg.errors import RESTORE, CharregError
 from charreg.files import output_folder, sha256_of_file, write_bytes, write_json
 from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import Discriminator, FeatureDiscriminator
@@ -124,7 +124,7 @@ def load_model(folder: Path) -> Model:
             network.load_state_dict(load_tensors(content))
         except (OSError, ValueError, RuntimeError, TypeError, LookupError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
-            raise CharregError(f"{path}: {reason}; damaged or of another version, restore it (dvc repro)") from None
+            raise CharregError(f"{path}: {reason}; damaged or of another version, {RESTORE}") from None
         networks[name] = channels_last(network).eval()
     return Model(networks, blueprints, info, sha256_of_file(note))
 

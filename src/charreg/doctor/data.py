@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from charreg.composed import make_composed_photos
 from charreg.doctor.findings import Finding, Level, duration
 from charreg.errors import CharregError
 from charreg.extraction import crop_of, extract_hr_faces, extract_lr_faces, read_exclusions
@@ -18,6 +19,7 @@ from charreg.sources import Photo, PhotoList, find_photos
 
 MEASURED = 5  # photographs of a role, evenly spaced
 PORTRAITS_PER_PERSON = 10  # of the packaged ones
+COMPOSED_OF = 24  # portraits that a composed photograph is tried with
 ASSUMED_FACES = 5.0  # of a photograph, where nothing is annotated and nothing measured: WIDER FACE gives 4.8
 
 
@@ -55,6 +57,7 @@ def check_roles(params: Params, timing: bool) -> tuple[dict[str, Role], list[Fin
             if faults:
                 text += f", {len(faults)} of {len(tried)} tried are {faults[0].fault} ({faults[0].photo})"
             findings.append(Finding(_level(len(faults), len(tried)), key, text))
+    findings += _portraits(params)
     return roles, [*findings, *_people(roles, params), *_shared_paths(params), *_exclude_lists(params)]
 
 
@@ -72,10 +75,10 @@ def _role(key: str, source: HrSource | LrSource, params: Params, samples: Path |
     """Raises CharregError when the data is not there or not laid out as its source wants."""
     path, made = Path(source.path), None
     if source.source == "packaged" and not path.exists():
-        made = _packaged_count(key, path, params)
+        made = _count_to_be_made(key, path, params)
         if samples is None:
             return Role(key, made, _assumed_faces(key, [], params), [])
-        path = _packaged_samples(samples, params) / path.relative_to(path.parents[1])
+        path = _sample_of(path, samples, params)
     photos = _find(source, path).photos
     if not photos:
         raise CharregError(f"{path}: no photograph, wanted at least one of source {source.source}")
@@ -87,27 +90,55 @@ def _find(source: HrSource | LrSource, path: Path) -> PhotoList:
     return find_photos(source.source, path, source.split, stride)
 
 
-def _packaged_count(key: str, path: Path, params: Params) -> int:
-    """Photographs that stage packaged_photos will put at a path that ends in portraits/<role> or photos/<role>."""
+def _count_to_be_made(key: str, path: Path, params: Params) -> int:
+    """Photographs that a stage will put at a path that ends in portraits/<role>, photos/<role> or composed/<role>."""
     options, kind, role = params.packaged_photos, path.parent.name, path.name
-    counts: Mapping[str, int] = {}
-    if kind == "photos":
-        counts = {str(name): count for name, count in options.photos.items()}
-    elif kind == "portraits":
-        counts = {str(name): count * PORTRAITS_PER_PERSON for name, count in options.people.items()}
-    if role not in counts:
-        raise CharregError(f"{path}: no such folder, and stage packaged_photos makes none of this name; see {key}.path")
-    return counts[role]
+    made = {
+        "photos": {str(name): count for name, count in options.photos.items()},
+        "portraits": {str(name): count * PORTRAITS_PER_PERSON for name, count in options.people.items()},
+        "composed": {str(name): source.photos for name, source in params.composed_photos.items()},
+    }
+    if role not in made.get(kind, {}):
+        stage = "composed_photos" if kind == "composed" else "packaged_photos"
+        raise CharregError(f"{path}: no such folder, and stage {stage} makes none of this name; see {key}.path")
+    return made[kind][role]
 
 
-def _packaged_samples(folder: Path, params: Params) -> Path:
-    """One packaged photograph of each role, made once."""
-    if not any(folder.iterdir()):
-        options = params.packaged_photos
-        make_packaged_photos(
-            folder, options.model_copy(update={"photos": dict.fromkeys(options.photos, 1)}), params.seed
-        )
-    return folder
+def _sample_of(path: Path, samples: Path, params: Params) -> Path:
+    """A folder with one photograph as the stage will make them, below `samples`, made once."""
+    kind, role = path.parent.name, path.name
+    if kind == "composed":
+        source = params.composed_photos[role]  # type: ignore[index]
+        raw = _find(source, Path(source.path))
+        few = replace(raw, photos=raw.photos[:: max(1, len(raw.photos) // COMPOSED_OF)])
+        one = source.model_copy(update={"photos": 1})
+        out = samples / kind / role
+        out.mkdir(parents=True)
+        make_composed_photos(out, role, one, few, params.packaged_photos, params.seed)  # type: ignore[arg-type]
+        return out
+    packaged = samples / "packaged"
+    if not packaged.exists():
+        packaged.mkdir()
+        one_each = {"photos": dict.fromkeys(params.packaged_photos.photos, 1)}
+        make_packaged_photos(packaged, params.packaged_photos.model_copy(update=one_each), params.seed)
+    return packaged / kind / role
+
+
+def _portraits(params: Params) -> Iterator[Finding]:
+    """The portraits of composed photographs, and that it is known whose they are."""
+    for role, source in params.composed_photos.items():
+        key = f"composed_photos.{role}"
+        try:
+            photos = _find(source, Path(source.path)).photos
+        except CharregError as error:
+            yield Finding("FAULT", key, str(error))
+            continue
+        nameless = [photo.name for photo in photos if not photo.identity]
+        people = len({photo.identity for photo in photos})
+        text = f"{source.source} {source.path}: {len(photos):,} portraits of {people:,} people"
+        if nameless:
+            text = f"{source.path}: {nameless[0]} has no identity, wanted one for every composed face"
+        yield Finding("FAULT" if nameless or not photos else "ok", key, text)
 
 
 def _assumed_faces(key: str, photos: list[Photo], params: Params) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charreg.errors import CharregError
+from charreg.errors import RESTORE, CharregError
 from charreg.faces import FaceSet, digest_of_faces
 from charreg.files import sha256_of_file, write_json
 from charreg.metrics.bootstrap import centred_interval
@@ -152,7 +152,7 @@ def open_reference(folder: Path, network: FeatureNetwork) -> dict[str, Reference
         for array in ARRAYS:
             path = folder / f"{part}_{array}.npy"
             if not path.is_file() or sha256_of_file(path) != digests.get(path.name):
-                raise CharregError(f"{path}: missing or damaged, its sha256 is in meta.json; restore it (dvc repro)")
+                raise CharregError(f"{path}: missing or damaged, its sha256 is in meta.json; {RESTORE}")
             arrays.append(np.load(path, allow_pickle=False))
         parts[part] = Reference(Gaussian(int(counts[part]), arrays[0], arrays[1]), arrays[2])
     return parts
