@@ -33,6 +33,7 @@ READS = (
     "detection",
     "lr_faces",
     "hr_faces",
+    "deduplicate",
     "geometry",
     "lambda_gan",
     "lambda_cr",

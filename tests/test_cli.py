@@ -18,6 +18,7 @@ from charreg.mending import damaged_objects
 from charreg.params import check_params, read_all_params
 from charreg.profiles import apply_profile, override_flags, read_profile
 from charreg.weights import KNOWN
+from data_fixtures import load_stage
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
@@ -62,9 +63,10 @@ def test_nothing_chosen_for_the_embedded_photographs_leaks_into_the_paper_profil
     places = {"hr_faces.executor", "lr_faces.executor"}  # where work is done, not what
     for section in ("detection", "lr_faces", "hr_faces", "super_resolver", "regulariser", "discriminator",
                     "feature_discriminator", "centreface", "train_centreface", "pretrain_sr", "pretrain_inverse_cr",
-                    "pretrain_cr", "finetune_joint", "deduplicate", "geometry", "evaluate", "complexity"):  # fmt: skip
+                    "pretrain_cr", "finetune_joint", "deduplicate", "geometry", "evaluate"):  # fmt: skip
         missing = {f"{section}.{key}" for key in params[section].keys() - paper[section].keys()} - places
         assert not missing
+    assert paper.keys() <= set(load_stage("report").READS)  # which compares the run with it
     for name in params["peers"]:
         chosen = {key for key, value in params["peers"][name].items() if value != ""}  # no path is chosen for anybody
         assert chosen == paper["peers"][name].keys()
