@@ -13,6 +13,7 @@ READS = (
     "seed",
     "seeds",
     "epoch_scale",
+    "min_portraits",
     "methods",
     "joint_variants",
     "peers",

@@ -10,7 +10,7 @@ from charreg.params import read_params
 from charreg.stage import TRAINING_OUTPUTS, arguments, training_notes, training_scratch
 from charreg.training import run_job
 
-READS = ("seed", "device", "epoch_scale", "centreface", "train_{purpose}")
+READS = ("seed", "device", "epoch_scale", "min_portraits", "centreface", "train_{purpose}")
 
 
 def main(argv: list[str] | None = None) -> None:

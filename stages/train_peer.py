@@ -12,7 +12,7 @@ from charreg.params import Params, read_params
 from charreg.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
 from charreg.training import Job
 
-READS = ("seeds", "device", "epoch_scale", "peers.{peer}")
+READS = ("seeds", "device", "epoch_scale", "min_portraits", "peers.{peer}")
 
 
 def main(argv: list[str] | None = None) -> None:

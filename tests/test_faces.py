@@ -42,6 +42,19 @@ def test_round_trip(tmp_path: Path) -> None:
     assert faces.meta["rejections"] == {"score": 2}
 
 
+def test_people_with_few_portraits_are_nobody(tmp_path: Path) -> None:
+    """Two crops of one portrait are one portrait; the same name in another source is another portrait."""
+    with FaceWriter(tmp_path, 16) as writer:
+        for source, photo, name in (*["a1x"] * 2, "a2y", "b2y", "a4z", "a5z", "a6z"):
+            row = {"source": source, "photo": photo, "identity": name}
+            writer.add(np.zeros((16, 16, 3), np.uint8), row)
+        writer.add(np.zeros((16, 16, 3), np.uint8), {"source": "a", "photo": "7", "identity": ""})
+    faces = open_faces(tmp_path)
+    assert faces.people() == faces.identities == [*"xxyyzzz", ""]
+    assert faces.people(2) == ["", "", *"yyzzz", ""]
+    assert faces.people(3) == [*[""] * 4, *"zzz", ""]
+
+
 @pytest.mark.parametrize("name", ["NA", "None", "null", "nan", "N/A", "", "-inf", "1e5", "007"])
 def test_names_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     """pandas reads a person called None as nobody unless told otherwise."""

@@ -14,19 +14,23 @@ from torch import Tensor, nn
 
 from charreg import distributed
 from charreg.errors import CharregError
-from charreg.faces import FaceSet
+from charreg.faces import FaceSet, FaceWriter, open_faces
 from charreg.jobs.finetune_joint import FinetuneJoint, FirstStage
+from charreg.jobs.peer import Inputs
 from charreg.jobs.pretrain_cr import PretrainCr
 from charreg.jobs.pretrain_inverse_cr import PretrainInverseCr
 from charreg.jobs.pretrain_sr import PretrainSr
 from charreg.jobs.stabilisers import BRIGHTNESS, SHIFT, Blind, lazy_r1
 from charreg.jobs.train_centreface import TrainCentreface, split_identities
+from charreg.jobs.train_csri import TrainCsri
+from charreg.jobs.train_sicnn import TrainSicnn
 from charreg.losses import l_cr
 from charreg.models import Blueprint, save_model
+from charreg.networks.centreface import CentreFace
 from charreg.params import Params
-from charreg.resampling import ds
+from charreg.resampling import ds, resize_image
 from charreg.training import Job, Training
-from conftest import draw_genuine_faces, draw_hr_faces, fresh_first_stage, fresh_model, rouse
+from conftest import draw_face, draw_genuine_faces, draw_hr_faces, fresh_first_stage, fresh_model, rouse
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]
@@ -705,6 +709,30 @@ def test_identities_are_split_into_known_and_held_out(face_sets: tuple[FaceSet, 
     assert split_identities(hr, 2, seed=0) == (known, held)
     with pytest.raises(CharregError, match=r"4 identities, wanted at least 5 .*; put every person.*or lower"):
         split_identities(hr, 3, seed=0)
+    assert split_identities(hr, 2, seed=0, least=4) == (known, held)
+    with pytest.raises(CharregError, match="0 identities with 5 portraits, wanted at least 2 "):
+        split_identities(hr, 0, seed=0, least=5)
+
+
+def test_no_recogniser_learns_people_with_few_portraits(tmp_path: Path, make_params: Make) -> None:
+    """CentreFace's classes, SICNN's and CSRI's are the people with enough of them; others stay unknown."""
+    (tmp_path / "hr").mkdir()
+    with FaceWriter(tmp_path / "hr", 64, lr_size=16) as writer:
+        for person, photos in enumerate((1, 2, 3, 3)):
+            for photo in range(photos):
+                image = draw_face(person, photo)
+                row = {"source": "drawn", "photo": f"{person}-{photo}", "identity": f"person{person}"}
+                writer.add(image, row, resize_image(image, 16))
+    params = make_params({"min_portraits": 3, "train_centreface.holdout_ids": 0})
+    hr, genuine = open_faces(tmp_path / "hr"), draw_genuine_faces(tmp_path / "lr")
+    recogniser = fresh_first_stage(params).centreface.networks["centreface"]
+    assert isinstance(recogniser, CentreFace)
+    inputs = Inputs(hr, genuine, recogniser)
+    centreface = TrainCentreface("centreface", params, hr, CPU)
+    assert sorted(centreface.rows.tolist()) == [3, 4, 5, 6, 7, 8]
+    assert centreface.head.classifier.out_features == 2
+    assert TrainSicnn(params, inputs, CPU).labels.tolist() == [-1] * 3 + [0] * 3 + [1] * 3
+    assert TrainCsri(params, inputs, CPU).synthetic.labels.tolist() == [-1] * 3 + [0] * 3 + [1] * 3
 
 
 def test_the_recogniser_sees_noise_of_another_strength_on_every_face_and_step(

@@ -70,6 +70,13 @@ class FaceSet:
         """The identity of every face, empty where unknown."""
         return [str(name) for name in self.index["identity"]]
 
+    def people(self, least: int = 1) -> list[str]:
+        """`identities`, but empty for people with fewer than `least` portraits, too; crops of one count once."""
+        names = self.identities
+        portraits = set(zip(names, self.index["source"], self.index["photo"], strict=True))
+        counts = Counter(name for name, _, _ in portraits)
+        return [name if counts[name] >= least else "" for name in names]
+
 
 class ArrayWriter:
     """Appends uint8 images to a .npy file in constant memory."""

@@ -488,6 +488,7 @@ class Params(Section):
     launch: str
     device: Device
     epoch_scale: Positive
+    min_portraits: Count  # of a person in hr_roles.train; who has fewer teaches no recogniser
     methods: list[str]
     joint_variants: list[str]
     trained_peers: list[str]  # of `peers`; the others are there to be switched on

@@ -4,6 +4,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -181,11 +182,14 @@ def _people(roles: Mapping[str, Role], params: Params) -> Iterator[Finding]:
     role = roles.get("hr_roles.train")
     if role is None or not role.photos:
         return
-    people = {
-        name for photo in role.photos for name in (photo.identity, *(box.identity for box in photo.boxes)) if name
-    }
+    portraits = Counter(
+        name for photo in role.photos for name in {photo.identity, *(box.identity for box in photo.boxes)} if name
+    )
+    people = [name for name, count in portraits.items() if count >= params.min_portraits]
     wanted = params.train_centreface.holdout_ids + 2
     text = f"{len(people):,} people, at least {wanted} wanted (train_centreface.holdout_ids and two to tell apart)"
+    if params.min_portraits > 1:
+        text = text.replace("people", f"people with {params.min_portraits} portraits", 1)
     yield Finding("FAULT" if len(people) < wanted else "ok", "people of hr_roles.train", text)
 
 

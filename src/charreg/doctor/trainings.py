@@ -102,7 +102,7 @@ def _without_files(params: Params) -> Params:
         changed["csri"] = params.peers.csri.model_copy(update={"native_ids": "manifest", "exclude_identities": []})
     if params.peers.srgan and not Path(params.peers.srgan.vgg).is_file():
         changed["srgan"] = params.peers.srgan.model_copy(update={"vgg": ""})
-    return params.model_copy(update={"peers": params.peers.model_copy(update=changed)})
+    return params.model_copy(update={"min_portraits": 1, "peers": params.peers.model_copy(update=changed)})
 
 
 def first_stage(params: Params) -> FirstStage:

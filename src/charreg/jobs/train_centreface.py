@@ -27,14 +27,15 @@ from charreg.sampling import Stream, my_share, random_numbers, take, to_tensor, 
 from charreg.training import Job, Losses
 
 
-def split_identities(faces: FaceSet, holdout: int, seed: int) -> tuple[list[str], list[str]]:
-    """Identities to train on and identities held out for the gate, each sorted."""
-    names = sorted({name for name in faces.identities if name})
+def split_identities(faces: FaceSet, holdout: int, seed: int, least: int = 1) -> tuple[list[str], list[str]]:
+    """Identities with at least so many portraits: to train on, and held out for the gate; each sorted."""
+    names = sorted({name for name in faces.people(least) if name})
     if len(names) - holdout < 2:
+        few = f" with {least} portraits" if least > 1 else ""
         raise CharregError(
-            f"{faces.folder}: {len(names)} identities, wanted at least {holdout + 2} "
+            f"{faces.folder}: {len(names)} identities{few}, wanted at least {holdout + 2} "
             "(train_centreface.holdout_ids and two to tell apart); put every person's portraits in a folder of their "
-            "own, or lower train_centreface.holdout_ids"
+            "own, or lower train_centreface.holdout_ids or min_portraits"
         )
     held = set(random_numbers(seed, "holdout").permutation(names)[:holdout].tolist())
     return [name for name in names if name not in held], sorted(held)
@@ -66,7 +67,7 @@ class TrainCentreface(Job):
         self.name = purpose  # its own initial weights and noise
         self.options = params.train_centreface if purpose == "centreface" else params.train_matcher
         super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
-        known, self.held_out = split_identities(hr, self.options.holdout_ids, params.seed)
+        known, self.held_out = split_identities(hr, self.options.holdout_ids, params.seed, params.min_portraits)
         labels = {name: label for label, name in enumerate(known)}
         self.rows = np.array([row for row, name in enumerate(hr.identities) if name in labels], dtype=np.int64)
         self.labels = np.array([labels[hr.identities[row]] for row in self.rows], dtype=np.int64)

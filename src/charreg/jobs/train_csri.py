@@ -90,7 +90,7 @@ class TrainCsri(PeerJob):
         self.fr = deepcopy(inputs.recogniser).to(device).train().requires_grad_(True)
         self.networks["recogniser"] = self.fr
 
-        labels, people = number_identities(inputs.hr.identities)
+        labels, people = number_identities(inputs.hr.people(params.min_portraits))
         if people < 2:
             raise CharregError(
                 f"{inputs.hr.folder}: {people} identities, wanted at least 2 for {self.name}; put every person's "

@@ -49,9 +49,10 @@ class TrainSicnn(PeerJob):
         options = params.peers[self.name]
         assert isinstance(options, Sicnn)
         self.options = options
-        names = sorted({name for name in inputs.hr.identities if name})
+        people = inputs.hr.people(params.min_portraits)
+        names = sorted({name for name in people if name})
         labels = {name: label for label, name in enumerate(names)}
-        self.labels = np.array([labels.get(name, -1) for name in inputs.hr.identities], dtype=np.int64)  # -1: unknown
+        self.labels = np.array([labels.get(name, -1) for name in people], dtype=np.int64)  # -1: unknown
         self.has_identities = len(names) > 1
         self.joint_from = round(options.pretrain_share * self.iterations)
         self.cnn_h = self.add_network(
