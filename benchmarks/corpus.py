@@ -12,9 +12,10 @@ from PIL import Image
 from charreg.faces import FaceWriter
 from charreg.machine import machine
 from charreg.packaged import find_portraits
-from charreg.sources import Photo
+from charreg.sources import Box, Photo
 
 SIZE = (178, 218)  # px of CelebA's aligned portraits
+BOXES = tuple(Box(20.0 + 70 * x, 30.0 + 90 * y, 18, 22) for x in (0, 1) for y in (0, 1))  # in a picture of SIZE
 FILES = 2000  # different ones; larger corpora name them again, which costs a decoder the same
 
 
@@ -34,9 +35,9 @@ def write_portraits(folder: Path, count: int = FILES) -> list[Path]:
     return paths
 
 
-def photos_of(paths: Sequence[Path], count: int) -> list[Photo]:
-    """So many portraits by different names."""
-    return [Photo(f"{number:06}.jpg", paths[number % len(paths)]) for number in range(count)]
+def photos_of(paths: Sequence[Path], count: int, boxes: tuple[Box, ...] = ()) -> list[Photo]:
+    """So many pictures by different names, the same boxes in each."""
+    return [Photo(f"{number:06}.jpg", paths[number % len(paths)], boxes) for number in range(count)]
 
 
 def write_faces(folder: Path, count: int) -> None:

@@ -1,9 +1,10 @@
-"""Time and memory of HR preparation and of reading a face set, in corpora of 1k, 10k and 100k images.
+"""Time and memory of HR preparation, LR extraction and reading a face set, in corpora of 1k, 10k and 100k images.
 
 python benchmarks/scale.py [--images 1000 10000 100000] [--workers 2]
 
 Every measurement is a process of its own. Memory is the peak of the main process without pages of mapped files; the
-workers hold one photograph each.
+workers hold one photograph each. The faces of LR extraction are boxed beforehand (`boxes: annotation`), so that its
+photographs come as fast as they can: a detector works in the workers and would only slow them.
 """
 
 import argparse
@@ -15,12 +16,17 @@ import time
 from pathlib import Path
 
 import torch
-from corpus import OwnMemory, photos_of, print_table, processor_seconds, write_faces, write_portraits
+from corpus import BOXES, OwnMemory, photos_of, print_table, processor_seconds, write_faces, write_portraits
 from hr_preparation import prepare_all
 
-from charreg.faces import open_faces
+from charreg.extraction import make_lr_faces
+from charreg.faces import FaceWriter, open_faces
+from charreg.gathering import PhotoScratch
 from charreg.jobs.data import Pairs
-from charreg.params import read_all_params
+from charreg.params import LrSource, read_all_params
+from charreg.sources import PhotoList
+
+TASKS = {"prepare": "HR preparation", "extract": "LR extraction", "read": "reading, one epoch"}
 
 
 def prepare(folder: Path, count: int, workers: int) -> None:
@@ -28,6 +34,20 @@ def prepare(folder: Path, count: int, workers: int) -> None:
     changes = {"crop": "fixed", "executor": f"processes:{workers}"}
     params = params.model_copy(update={"hr_faces": params.hr_faces.model_copy(update=changes)})
     prepare_all(photos_of(sorted((folder / "portraits").iterdir()), count), params, folder)
+
+
+def extract(folder: Path, count: int, workers: int) -> None:
+    """What stages/lr_faces.py does with annotated photographs, four faces each."""
+    params = read_all_params(Path("params.yaml"))
+    lr_faces = params.lr_faces.model_copy(update={"executor": f"processes:{workers}"})
+    photos = photos_of(sorted((folder / "portraits").iterdir()), count, BOXES)
+    source = LrSource(source="folder", path="", exclude="none", boxes="annotation")
+    scratch = PhotoScratch("lr_faces@train", photos, params)
+    with tempfile.TemporaryDirectory(dir=folder) as out, scratch.hold():
+        with FaceWriter(Path(out), lr_faces.size) as writer:
+            found = PhotoList(photos, annotated=True)
+            make_lr_faces(writer, "train", found, source, params.detection, lr_faces, [], scratch)
+        scratch.forget()
 
 
 def read(folder: Path, count: int) -> None:
@@ -40,10 +60,10 @@ def read(folder: Path, count: int) -> None:
 def measure(task: str, folder: Path, count: int, workers: int) -> None:
     with OwnMemory() as memory:
         clock, processor = time.perf_counter(), processor_seconds()
-        if task == "prepare":
-            prepare(folder, count, workers)
-        else:
+        if task == "read":
             read(folder, count)
+        else:
+            {"prepare": prepare, "extract": extract}[task](folder, count, workers)
         seconds = time.perf_counter() - clock, processor_seconds() - processor
     print(json.dumps([*seconds, memory.peak]))
 
@@ -52,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 10000, 100000])
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # task, folder: measured in this process
     args = parser.parse_args()
     if args.one:
@@ -60,7 +81,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_portraits(Path(folder) / "portraits")
-        for task, words in (("prepare", "HR preparation"), ("read", "reading, one epoch")):
+        for task in args.tasks:
             for count in args.images:
                 if task == "read":
                     write_faces(Path(folder) / f"faces-{count}", count)
@@ -68,7 +89,9 @@ def main() -> None:
                 command += ["--workers", str(args.workers)]
                 answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
                 clock, processor, peak = json.loads(answer.splitlines()[-1])
-                rows.append((words, f"{count:,}", clock, count / clock, processor, count / processor, round(peak)))
+                rows.append(
+                    (TASKS[task], f"{count:,}", clock, count / clock, processor, count / processor, round(peak))
+                )
     print_table(("", "images", "s", "images/s", "cpu s", "images/cpu s", "peak MiB"), rows)
 
 
