@@ -1,7 +1,7 @@
 # The few commands of this project; `make` or `make help` lists them.
 PYTHON ?= python
 .DEFAULT_GOAL := help
-.PHONY: help set-up repro smoke test lint report
+.PHONY: help set-up repro smoke test lint report results
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,3 +26,11 @@ lint: ## check format, style and types
 report: ## run what the report needs and say where it is
 	dvc repro report
 	@echo reports/report.md
+
+results: ## keep what a finished run found, of what Git may hold: make results NAME=bench
+	@case "$(NAME)" in "" | *[!a-z0-9_-]*) \
+	    echo "make results: found NAME '$(NAME)', wanted a folder's name of a-z, 0-9, _ and -, as NAME=bench"; exit 2;; esac
+	rm -rf results/$(NAME)
+	mkdir -p results/$(NAME)
+	cp -r params.yaml dvc.lock reports/report.md reports/tables reports/pictures reports/figures reports/metrics \
+	    reports/timings results/$(NAME)/
