@@ -893,6 +893,21 @@ def test_findings_turn_with_the_intervals(
     assert "Contradicted" not in found()
 
 
+@pytest.mark.parametrize(
+    ("switches", "tables"),
+    [
+        ({"sr_on_pseudo": True, "keep_sr_adv": 0.0}, {"`sr_on_pseudo`": "46", "`keep_sr_adv`": ""}),
+        ({"sr_on_pseudo": False, "keep_sr_adv": 7e-4}, {"`sr_on_pseudo`": "", "`keep_sr_adv`": "6"}),
+    ],
+)
+def test_ablations_name_what_cr_alone_gains_by(
+    report: Report, switches: dict[str, Any], tables: dict[str, str]
+) -> None:
+    text = report(finetune_joint={**PARAMS["finetune_joint"], **switches})
+    for switch, numbers in tables.items():
+        assert {number for number in "467" if switch in section(text, f"Table {number}.")} == set(numbers)
+
+
 def test_costs_are_judged_too(report: Report, root: Path) -> None:
     """Counts exactly, times to a tenth of themselves."""
 

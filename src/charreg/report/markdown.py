@@ -53,10 +53,7 @@ def write_report(inputs: Inputs, params: Params, out: Path) -> None:
         "2": tables.recognition_table(results),
         "3": tables.fidelity_table(results),
         "5": tables.lr_space_table(results),
-        **{
-            number: tables.ablation_table(results, number, params.finetune_joint.sr_on_pseudo)
-            for number in tables.ABLATIONS
-        },
+        **{number: tables.ablation_table(results, number, params.finetune_joint) for number in tables.ABLATIONS},
         "systems": costs.systems_table(results),
         "parameters": costs.parameter_table(results),
         "inference": costs.inference_table(results),
