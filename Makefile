@@ -34,3 +34,4 @@ results: ## keep what a finished run found, of what Git may hold: make results N
 	mkdir -p results/$(NAME)
 	cp -r params.yaml dvc.lock reports/report.md reports/tables reports/pictures reports/figures reports/metrics \
 	    reports/timings results/$(NAME)/
+	cp -r models/cr results/$(NAME)/model
