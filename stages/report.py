@@ -19,6 +19,7 @@ READS = (
     "peers",
     "hr_roles",
     "lr_roles",
+    "composed_photos",
     "evaluate",
     "super_resolver",
     "regulariser",

@@ -908,6 +908,16 @@ def test_ablations_name_what_cr_alone_gains_by(
         assert {number for number in "467" if switch in section(text, f"Table {number}.")} == set(numbers)
 
 
+def test_photographs_composed_of_other_portraits_are_not_called_orl(report: Report) -> None:
+    composed = {"cctv": {"source": "folder", "path": "data/raw/mine", "split": "all", "crop": "ready", "photos": 4}}
+    role = {**PARAMS["lr_roles"]["cctv"], "path": "data/composed/cctv"}
+    lines = report(composed_photos=composed, lr_roles={**PARAMS["lr_roles"], "cctv": role}).splitlines()
+    (line,) = (line for line in lines if "**LR cctv:**" in line)
+    assert "photographs composed of portraits of folder `data/raw/mine`, SIMULATED camera" in line
+    (line,) = (line for line in lines if "**LR web:**" in line)
+    assert "(ORL)" in line
+
+
 def test_costs_are_judged_too(report: Report, root: Path) -> None:
     """Counts exactly, times to a tenth of themselves."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from charreg.faces import open_faces
-from charreg.params import Params, Source
+from charreg.params import ComposedPhotos, Params, Source
 from charreg.report.figures import Folders
 from charreg.report.layout import Cell, Column, Table
 from charreg.report.published import PAPER_SETS
@@ -25,6 +25,7 @@ class Role:
     sizes: Mapping[str, int]  # faces by longer side of the detected box, px of the photographs; empty for HR
     rejected: Mapping[str, int]  # by reason
     converted: Mapping[str, int]  # photographs by what was converted
+    composed: ComposedPhotos | None = None  # what the photographs were composed of, where not of the packaged portraits
 
     @property
     def label(self) -> str:
@@ -33,7 +34,9 @@ class Role:
     @property
     def origin(self) -> str:
         """What the faces were cut from, in words that leave no doubt about a simulation."""
-        if self.source.source == "packaged":
+        if self.composed is not None:
+            origin = f"photographs composed of portraits of {self.composed.source} `{self.composed.path}`"
+        elif self.source.source == "packaged":
             origin = f"packaged {'portraits' if self.kind == 'hr' else 'photographs composed of portraits'} (ORL)"
         else:
             origin = f"{self.source.source} `{self.source.path}`"
@@ -42,6 +45,7 @@ class Role:
 
 def read_roles(params: Params, folders: Folders) -> list[Role]:
     """Every role of the run, high resolution first; CharregError names a missing or damaged face set."""
+    composed = {f"data/composed/{name}": photos for name, photos in params.composed_photos.items()}
     roles = []
     for kind, base, sources in (("hr", folders.hr, params.hr_roles), ("lr", folders.lr, params.lr_roles)):
         for name, source in sources.items():
@@ -59,6 +63,7 @@ def read_roles(params: Params, folders: Folders) -> list[Role]:
                     sizes=faces.meta.get("side_histogram", {}),
                     rejected=faces.meta["rejections"],
                     converted=faces.meta.get("converted", {}),
+                    composed=composed.get(source.path),
                 )
             )
     return roles
