@@ -30,8 +30,9 @@ report: ## run what the report needs and say where it is
 results: ## keep what a finished run found, of what Git may hold: make results NAME=bench
 	@case "$(NAME)" in "" | *[!a-z0-9_-]*) \
 	    echo "make results: found NAME '$(NAME)', wanted a folder's name of a-z, 0-9, _ and -, as NAME=bench"; exit 2;; esac
-	rm -rf results/$(NAME)
-	mkdir -p results/$(NAME)
+	rm -rf results/.$(NAME).partial-new
+	mkdir -p results/.$(NAME).partial-new
 	cp -r params.yaml dvc.lock reports/report.md reports/tables reports/pictures reports/figures reports/metrics \
-	    reports/timings results/$(NAME)/
-	cp -r models/cr results/$(NAME)/model
+	    reports/timings results/.$(NAME).partial-new/
+	rm -rf results/$(NAME)
+	mv results/.$(NAME).partial-new results/$(NAME)

@@ -50,8 +50,8 @@ def extract(folder: Path, count: int, workers: int) -> None:
         scratch.forget()
 
 
-def read(folder: Path, count: int) -> None:
-    """Open the set (its digest is checked), then one epoch of shuffled batches of 16."""
+def read(folder: Path, count: int, _workers: int) -> None:
+    """Open the set (its digest is checked), then one epoch of shuffled batches of 16; this process does it alone."""
     pairs = Pairs(open_faces(folder / f"faces-{count}"), 16, 0, torch.device("cpu"))
     for step in range(count // 16):
         pairs.batch(step)
@@ -60,10 +60,7 @@ def read(folder: Path, count: int) -> None:
 def measure(task: str, folder: Path, count: int, workers: int) -> None:
     with OwnMemory() as memory:
         clock, processor = time.perf_counter(), processor_seconds()
-        if task == "read":
-            read(folder, count)
-        else:
-            {"prepare": prepare, "extract": extract}[task](folder, count, workers)
+        {"prepare": prepare, "extract": extract, "read": read}[task](folder, count, workers)
         seconds = time.perf_counter() - clock, processor_seconds() - processor
     print(json.dumps([*seconds, memory.peak]))
 
