@@ -12,6 +12,7 @@ READS = (
     "report",
     "seed",
     "seeds",
+    "peer_seeds",
     "epoch_scale",
     "min_portraits",
     "methods",

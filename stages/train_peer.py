@@ -12,7 +12,7 @@ from charreg.params import Params, read_params
 from charreg.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
 from charreg.training import Job
 
-READS = ("seeds", "device", "epoch_scale", "min_portraits", "peers.{peer}")
+READS = ("seeds", "peer_seeds", "device", "epoch_scale", "min_portraits", "peers.{peer}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         notes = training_notes(params, hr=hr, lr=genuine, centreface=centreface)
         return peer(params, Inputs(hr, genuine, recogniser), device), notes
 
-    train_every_seed(f"train_peer@{args.peer}", make, params, args)
+    train_every_seed(f"train_peer@{args.peer}", make, params, args, params.peer_seeds)
     distributed.stop()
 
 

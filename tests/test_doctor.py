@@ -140,6 +140,11 @@ def test_an_unknown_profile_and_a_wrong_key_stop_at_the_parameters(check: Check)
 def test_settings_follow_the_profile(check: Check) -> None:
     found = check("pretrain_sr.iterations=7", "seeds=[0, 1]", profile=Path("profiles/long.yaml"))
     assert found["pretrain_sr"].text == "7,000 steps of batch 4 x 2 seeds"
+    assert found["train_peer@vdsr"].text.endswith(" x 2 seeds")
+    assert (
+        " seeds"
+        not in check("seeds=[0, 1]", "peer_seeds=[0]", profile=Path("profiles/long.yaml"))["train_peer@vdsr"].text
+    )
 
 
 def test_missing_data_is_named(check: Check, tmp_path: Path) -> None:

@@ -996,6 +996,21 @@ def test_several_seeds_print_mean_and_spread(report: Report, root: Path) -> None
     csv_and_markdown_agree(root / "reports/tables")
 
 
+def test_a_system_trained_once_beside_others_is_named(report: Report, root: Path) -> None:
+    for method in ("cr", "wo_ul"):
+        found = json.loads((root / f"reports/metrics/{method}.json").read_text())
+        sets = {name: found[name] for name in (*ROLES, "hr_test")}
+        write(root / f"reports/metrics/{method}.json", {**found, **over_seeds([sets, sets])})
+    caption = section(report(seeds=[0, 1], peer_seeds=[0]), "Table 1.")
+    once = re.search(r"that spans those of all seeds; ([^:]+): one training\.", caption)
+    assert once
+    assert "VDSR" in once[1]
+    assert not {"CR", "Bicubic"} & set(re.split(r", | and ", once[1]))
+    assert "(2 runs: tables print mean ± standard deviation; of the other systems 0)" in report(
+        seeds=[0, 1], peer_seeds=[0]
+    )
+
+
 def peers_with(**changes: dict[str, Any]) -> dict[str, Any]:
     return {**PARAMS["peers"], **{name: {**PARAMS["peers"].get(name, {}), **new} for name, new in changes.items()}}
 

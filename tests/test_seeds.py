@@ -56,6 +56,17 @@ def test_a_further_seed_trains_only_itself(workshop: Workshop, two_seeds: Run) -
     assert {path.name for path in (again.out / "model").iterdir()} == before | {"seed-6"}
 
 
+def test_peers_may_repeat_less_often(workshop: Workshop) -> None:
+    workshop.set_params({"seeds": [3, 5], "peer_seeds": [5]})
+    run = workshop.run("train_peer@vdsr", "peer")
+    assert run.code == 0, run.text
+    workshop.set_params({"seeds": [5]})
+    alone = workshop.run("train_peer@vdsr", "alone")
+    assert not list((run.out / "model").glob("seed-*"))
+    assert (run.out / "model/model.json").read_bytes() == (alone.out / "model/model.json").read_bytes()
+    assert weights(run.out / "model") == weights(alone.out / "model")
+
+
 def test_a_seed_goes_on_with_the_models_of_its_own(workshop: Workshop) -> None:
     workshop.set_params({"seeds": [0, 1]})
     inverse = workshop.run("pretrain_inverse_cr", "first")

@@ -223,6 +223,8 @@ def test_rates(build: Build) -> None:
     assert {job.rate(step) for step in range(90)} == {1.0}
     assert {job.rate(step) for step in range(90, 100)} == {0.1}
     assert job.rates == pytest.approx({"generator": 2e-3, "d": 4e-3})
+    gentle = build(iterations=100, gan_share=0.2, gan_lr_factor=0.2)
+    assert [gentle.rate(step) for step in (79, 80, 89, 90, 99)] == pytest.approx([1.0, 0.2, 0.2, 0.02, 0.02])
     cosine = build(iterations=100, gan_share=0.2, lr_decay="cosine")
     late = (1 + math.cos(math.pi * 0.29 / 0.3)) / 2
     assert cosine.rate(99) == pytest.approx(0.1 * (0.1 + 0.9 * late))

@@ -326,6 +326,7 @@ class Srgan(Peer, Betas):
     d_width: Count  # channels of the discriminator's first layer
     d_pooling: Literal["flatten", "global"]
     gan_share: Share  # of the iterations; the first part is SRResNet's
+    gan_lr_factor: Positive  # on lr in the rest
     adv_weight: Weight
     content_weight: Weight
     pixel_weight: Weight
@@ -481,6 +482,7 @@ class Params(Section):
 
     seed: Whole  # of the data and of the measurements
     seeds: Annotated[list[Whole], Field(min_length=1)]  # of the trainings: everything trained repeats for each
+    peer_seeds: list[Whole]  # of trained_peers, where they are not to repeat as often; empty: `seeds`
     lambda_gan: Weight
     lambda_cr: Weight
     lambda_cr_sr: Weight

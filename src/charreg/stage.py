@@ -38,7 +38,7 @@ def arguments(
 
 def with_seed(params: Params, seed: int) -> Params:
     """The parameters of a training, its seed in the place of the list of seeds."""
-    values = {key: value for key, value in dict(params).items() if key != "seeds"}
+    values = {key: value for key, value in dict(params).items() if key not in ("seeds", "peer_seeds")}
     return Params.model_construct(**{**values, "seed": seed})
 
 
@@ -47,11 +47,15 @@ def train_every_seed(
     make: Callable[[Params], tuple[Job, dict[str, Any]]],
     params: Params,
     args: argparse.Namespace,
+    seeds: Sequence[int] = (),
 ) -> None:
-    """Train what `make` builds (a job and its notes) once for every seed, and write the outputs of the stage."""
+    """Train what `make` builds (a job and its notes) once for every seed, and write the outputs of the stage.
+
+    seeds: those of the parameters where none are given.
+    """
 
     def assignments() -> Iterator[Assignment]:
-        for seed in params.seeds:
+        for seed in seeds or params.seeds:
             job, notes = make(with_seed(params, seed))
             yield Assignment(job, training_scratch(stage, notes), notes)
 

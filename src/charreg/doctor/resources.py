@@ -22,7 +22,9 @@ def check_disk(params: Params, roles: Mapping[str, Role], trainings: Iterable[Me
     """Room for the outputs of the stages, and for resume states, which may lie on another disk."""
     trainings = list(trainings)
     faces = sum(_faces_bytes(key, role.faces) for key, role in roles.items())
-    results = len(params.methods) * len(params.seeds) * _results_bytes(roles)
+    peers = len(set(params.methods) & set(params.trained_peers))
+    runs = (len(params.methods) - peers) * len(params.seeds) + peers * len(params.peer_seeds or params.seeds)
+    results = runs * _results_bytes(roles)
     dims = FEATURES[params.evaluate.features]
     reference = len(PARTS) * dims * (8 * dims + 4 * SAMPLE)
     models = sum(each.runs * each.model_bytes for each in trainings)

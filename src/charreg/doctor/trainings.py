@@ -90,7 +90,7 @@ def plans(params: Params, folder: Path, device: torch.device) -> Iterator[Plan]:
     for name in params.trained_peers:
         yield Plan(
             f"train_peer@{name}",
-            seeds,
+            len(params.peer_seeds) or seeds,
             lambda name=name: job_of(name)(one, Inputs(hr, genuine, recogniser), device),  # type: ignore[misc]
         )
 

@@ -24,7 +24,7 @@ class TrainSrgan(PeerJob):
 
     L = pixel_weight * mse + content_weight * content + adv_weight * E[sp(-D(S))]
 
-    at a tenth of the rate for the second half of that part. pixel_weight is 0 in the paper.
+    at gan_lr_factor of the rate, for the second half of that part at a tenth of it. pixel_weight is 0 in the paper.
     """
 
     name = "srgan"
@@ -54,7 +54,8 @@ class TrainSrgan(PeerJob):
 
     def rate(self, step: int) -> float:
         late = step >= (self.gan_start + self.iterations) / 2
-        return super().rate(step) * (0.1 if late else 1.0)
+        factor = self.options.gan_lr_factor if step >= self.gan_start else 1.0
+        return super().rate(step) * factor * (0.1 if late else 1.0)
 
     def step(self, step: int) -> Losses:
         A, H = self.pairs.batch(step)

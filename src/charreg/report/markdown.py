@@ -157,6 +157,8 @@ def opening(params: Params, results: Results) -> str:
     stages = ", ".join(f"{job} {timing['iterations']:,}" for job, timing in results.timings.items())
     seeds = ", ".join(str(seed) for seed in params.seeds)
     runs = "one run" if len(params.seeds) == 1 else f"{len(params.seeds)} runs: tables print mean ± standard deviation"
+    if params.peer_seeds:
+        runs += "; of the other systems " + ", ".join(str(seed) for seed in params.peer_seeds)
     seed = (
         f"> **Seed:** {params.seed} of data and measurements; of the trainings {seeds} ({runs})."
         f" **Iterations:** {stages or 'unknown, nothing was trained here'}."

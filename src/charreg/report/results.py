@@ -82,6 +82,15 @@ class Results:
         """How many trainings a number is the mean of."""
         return max((int(numbers.get("seeds", 1)) for numbers in self.metrics.values()), default=1)
 
+    @property
+    def trained_once(self) -> list[str]:
+        """The labels of methods with one training where others have several."""
+        return [
+            row.label
+            for row in self.rows
+            if row.method in self.timings and int(self.metrics[row.method].get("seeds", 1)) < self.seeds
+        ]
+
     def over_jobs(self, jobs: Sequence[str], name: str) -> Measure:
         """The sum of `name` over the timings of some jobs; over several training seeds the mean of the sums."""
         columns = []

@@ -48,9 +48,10 @@ def _over_seeds(results: Results) -> str:
     """How a number over several trainings is meant, and that one training is one draw."""
     if results.seeds == 1:
         return " One training seed: what another would change is in no interval."
+    once = results.trained_once
     return (
         f" Where something was trained: mean ± standard deviation over {results.seeds} training seeds, and an interval"
-        " that spans those of all seeds."
+        " that spans those of all seeds" + (f"; {listed(once)}: one training." if once else ".")
     )
 
 
