@@ -69,6 +69,7 @@ SWITCHED_ON = {
     "finetune_joint.sr_on_pseudo": True,
     "finetune_joint.pseudo_noise": 0.06,
     "finetune_joint.keep_sr_adv": 0.1,
+    "finetune_joint.sr_adv_on_regulated": True,
     "finetune_joint.d_jitter": True,
     "finetune_joint.d_noise": 0.05,
     "finetune_joint.adv_ramp": 0.5,

@@ -621,6 +621,22 @@ def test_joint_switches_change_the_step(build: Build, make_params: Make, switch:
     assert same(state_of(jobs[0].d), jobs[1].d)
 
 
+def test_the_image_gan_may_judge_regulated_faces(build: Build, make_params: Make) -> None:
+    """It then sees phi_sr(A) and phi_sr(R) in equal parts, and phi_cr feels it; alone it sees phi_sr(A)."""
+    jobs = []
+    for on_regulated in (False, True):
+        options = {**PLAIN, "finetune_joint.keep_sr_adv": 1e3, "finetune_joint.sr_adv_on_regulated": on_regulated}
+        job = build("finetune_joint", make_params(options))
+        seen: list[int] = []
+        job.d_sr.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(len(inputs[0])))
+        job.step(0)
+        batch = job.options.batch
+        fakes = 2 * batch if on_regulated else batch
+        assert seen == [batch, fakes, fakes]  # H, then fakes to judge, then fakes that fool
+        jobs.append(job)
+    assert not same(state_of(jobs[0].phi_cr), jobs[1].phi_cr)
+
+
 # --- what every job promises -----------------------------------------------------------------------------
 
 

@@ -898,6 +898,8 @@ def test_findings_turn_with_the_intervals(
     [
         ({"sr_on_pseudo": True, "keep_sr_adv": 0.0}, {"`sr_on_pseudo`": "46", "`keep_sr_adv`": ""}),
         ({"sr_on_pseudo": False, "keep_sr_adv": 7e-4}, {"`sr_on_pseudo`": "", "`keep_sr_adv`": "6"}),
+        ({"keep_sr_adv": 7e-4, "sr_adv_on_regulated": True}, {"`keep_sr_adv`": "6", "`sr_adv_on_regulated`": "6"}),
+        ({"keep_sr_adv": 0.0, "sr_adv_on_regulated": True}, {"`keep_sr_adv`": "", "`sr_adv_on_regulated`": ""}),
     ],
 )
 def test_ablations_name_what_cr_alone_gains_by(

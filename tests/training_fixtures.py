@@ -80,6 +80,7 @@ EVERYTHING_ON = {
     "pretrain_sr.adv_weight": 0.1,
     "pretrain_sr.adv_warmup": 0.2,
     "finetune_joint.keep_sr_adv": 0.1,
+    "finetune_joint.sr_adv_on_regulated": True,
     "finetune_joint.sr_on_pseudo": True,
     "finetune_joint.adv_ramp": 0.5,
 }

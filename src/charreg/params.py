@@ -285,6 +285,7 @@ class PretrainCr(Adversarial):
 class FinetuneJoint(Adversarial):
     adv_ramp: Share  # share of the run over which lambda_cr_gan rises from 0
     keep_sr_adv: Weight  # weight of the image GAN kept in stage 2; 0: eq. 9 to the letter
+    sr_adv_on_regulated: bool  # whether that GAN judges phi_sr(R) beside phi_sr(A)
     detach_ul_target: bool
     sr_on_pseudo: bool
     ds: Literal["bicubic_aa", "area"]

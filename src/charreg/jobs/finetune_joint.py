@@ -188,7 +188,7 @@ class FinetuneJoint(Job):
         if self.terms.sr_ri:
             judged["l_df"] = self._judge_features(H, S["R"].detach())
         if self.options.keep_sr_adv:
-            judged["l_d_sr"] = judge_loss(real=self.d_sr(H), fake=self.d_sr(S["A"].detach()))
+            judged["l_d_sr"] = judge_loss(real=self.d_sr(H), fake=self.d_sr(self._fakes(S).detach()))
             self.descend("d_sr", judged["l_d_sr"])
 
         with without_gradients(*self.judges.values()):
@@ -204,9 +204,15 @@ class FinetuneJoint(Job):
             if self.sr_on_pseudo:
                 total = total + l_sr(S["regulated P"], H)
             if self.options.keep_sr_adv:
-                total = total + self.options.keep_sr_adv * fool_loss(self.d_sr(S["A"]))
+                total = total + self.options.keep_sr_adv * fool_loss(self.d_sr(self._fakes(S)))
             self.descend("joint", total)
         return {"joint": total, **losses, **judged}
+
+    def _fakes(self, S: Losses) -> Tensor:
+        """What the image GAN judges of the super-resolved faces."""
+        if self.options.sr_adv_on_regulated and self.terms.sr_ri:
+            return torch.cat([S["A"], S["R"]])
+        return S["A"]
 
     def _l_joint(self, losses: Losses, step: int) -> Tensor:
         """Eq. 9 of the terms there are."""

@@ -38,6 +38,7 @@ def stabilisers(params: Params) -> list[str]:
         ("content_weight", 0.0, "content term of the inverse"),
         ("identity_weight", 0.0, "identity term"),
         ("keep_sr_adv", 0.0, "image GAN kept in stage 2"),
+        ("sr_adv_on_regulated", False, "that GAN judges super-resolved regulated faces too"),
         ("detach_ul_target", False, "detached target of eq. 7"),
         ("sr_on_pseudo", False, "SR on pseudo-genuine faces"),
     )

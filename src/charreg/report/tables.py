@@ -508,6 +508,7 @@ IMAGE_GAN = (
     " Beyond the paper, stage 2 keeps the image GAN that ends stage 1 of the super-resolver (`keep_sr_adv`): the gap to"
     " stage 1 is also that of more of its steps."
 )
+ON_REGULATED = " It judges super-resolved regulated faces too (`sr_adv_on_regulated`)."
 
 
 def ablation_table(results: Results, number: str, options: FinetuneJoint | None = None) -> Table | None:
@@ -539,7 +540,8 @@ def ablation_table(results: Results, number: str, options: FinetuneJoint | None 
     ]
     counts = [results.measure(method, role, "n_fake").value for method in labels for role in ROLES]
     beyond = PSEUDO_PAIRS if options and options.sr_on_pseudo and number != "7" else ""
-    beyond += IMAGE_GAN if options and options.keep_sr_adv and number == "6" else ""
+    if options and options.keep_sr_adv and number == "6":
+        beyond += IMAGE_GAN + (ON_REGULATED if options.sr_adv_on_regulated else "")
     return Table(
         ablation.name,
         ablation.title,
