@@ -26,7 +26,7 @@ PER_PERSON = 20
 SET_ASIDE = 80  # people of hr_train with FEWEST pictures or more, whom a simulated camera photographs
 FEWEST = 6
 VALIDATION, TEST = 0.1, 0.2  # of the faces of lr_web, by whole photographs
-ADVICE = "link the bench there: ln -s /path/to/it data/raw/bench"
+ADVICE = "link the bench there: mkdir -p data/raw && ln -s /path/to/it data/raw/bench"
 Row = dict[str, str]
 
 
