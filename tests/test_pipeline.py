@@ -40,6 +40,7 @@ class Project:
         self.folder = folder
         binaries = Path(sys.executable).parent
         self.env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+        self.env["OMP_NUM_THREADS"] = "1"  # toy networks, and another worker's tests beside them
         self.env["PYTHONPATH"] = str(folder / "src")  # the copy's own, not the installed one
         self.env.pop("DVC_ROOT", None)
 
