@@ -120,7 +120,7 @@ def test_a_crop_is_read_from_folder_or_archive_with_its_native_side(bench: Path)
 @pytest.mark.parametrize(
     ("harm", "complaint"),
     [
-        (lambda root: (root / "lr_web.csv").unlink(), r"found no lr_web\.csv; link the bench there: mkdir -p data/raw && ln"),
+        (lambda root: (root / "lr_web.csv").unlink(), r"lr_web\.csv; link the bench there: mkdir -p data/raw"),
         (lambda root: (root / "lr_web.tar").unlink(), r"found no lr_web\.tar and no lr_web; link"),
         (lambda root: write_tar(root / "lr_web.tar", {"lr_web/x.png": b"x"}), r"lr_web\.tar: .* is missing, lr_web"),
         (lambda root: (root / "lr_web.csv").write_text("name\nx\n"), r"found columns \['name'\], wanted file"),
