@@ -16,7 +16,7 @@ smoke: ## run the whole graph with toy budgets, as an experiment
 	dvc exp run $$(charreg profile smoke)
 
 test: ## run the tests
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: ## check format, style and types
 	ruff format --check .
