@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from corpus import print_table, write_faces
 
-from charreg.faces import FaceSet, open_faces
-from charreg.jobs.pretrain_inverse_cr import PretrainInverseCr
-from charreg.jobs.pretrain_sr import PretrainSr
-from charreg.params import read_all_params
-from charreg.training import Job
+from charreg.core.faces import FaceSet, open_faces
+from charreg.core.params import read_all_params
+from charreg.cr.pretrain_inverse_cr import PretrainInverseCr
+from charreg.cr.pretrain_sr import PretrainSr
+from charreg.training.job import Job
 
 
 class Clock:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from charreg.faces import FaceWriter
-from charreg.machine import machine
-from charreg.packaged import find_portraits
-from charreg.sources import Box, Photo
+from charreg.core.faces import FaceWriter
+from charreg.core.runtime import machine
+from charreg.photos.crowds import find_portraits
+from charreg.photos.sources import Box, Photo
 
 SIZE = (178, 218)  # px of CelebA's aligned portraits
 BOXES = tuple(Box(20.0 + 70 * x, 30.0 + 90 * y, 18, 22) for x in (0, 1) for y in (0, 1))  # in a picture of SIZE

@@ -17,12 +17,12 @@ from corpus import print_table
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from charreg.detection import DetectedFace, detect_faces
-from charreg.executors import open_executor, run_chunk
-from charreg.extraction import RECALL_SIDES, match_boxes
-from charreg.packaged import make_packaged_photos
-from charreg.params import Detection, LrFaces, read_all_params
-from charreg.sources import Photo, find_photos
+from charreg.core.params import DetectionOptions, LrFacesOptions, read_all_params
+from charreg.photos.crowds import make_packaged_photos
+from charreg.photos.detection import DetectedFace, detect_faces
+from charreg.photos.executors import open_executor, run_chunk
+from charreg.photos.extraction import RECALL_SIDES, match_boxes
+from charreg.photos.sources import Photo, find_photos
 
 
 def theirs(photo: Photo, network: MTCNN, scale: float) -> list[DetectedFace]:
@@ -35,7 +35,7 @@ def theirs(photo: Photo, network: MTCNN, scale: float) -> list[DetectedFace]:
     return [DetectedFace(x0, y0, x1 - x0, y1 - y0, score, scale, nowhere) for (x0, y0, x1, y1), score in found]
 
 
-def ours(item: tuple[Photo, Detection]) -> tuple[list[DetectedFace], float]:
+def ours(item: tuple[Photo, DetectionOptions]) -> tuple[list[DetectedFace], float]:
     """The faces of a photograph, and processor seconds."""
     photo, detection = item
     begin = time.process_time()
@@ -44,7 +44,7 @@ def ours(item: tuple[Photo, Detection]) -> tuple[list[DetectedFace], float]:
     return faces, time.process_time() - begin
 
 
-def recall(photos: list[Photo], found: list[list[DetectedFace]], params: LrFaces) -> float:
+def recall(photos: list[Photo], found: list[list[DetectedFace]], params: LrFacesOptions) -> float:
     true = hits = 0
     for photo, faces in zip(photos, found, strict=True):
         kept = [face for face in faces if face.score >= params.min_score]

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from charreg.machine import machine
+from charreg.core.params import EvaluateOptions
+from charreg.core.runtime import machine
 from charreg.metrics.distances import Reference, measure_distances
 from charreg.metrics.features import FeatureNetwork, build_inception, load_inception
 from charreg.metrics.frechet import Gaussian, Moments, frechet_distance
-from charreg.params import Evaluate
 
 CPU = torch.device("cpu")
 DIMS = 2048
@@ -164,7 +164,7 @@ class AnonymousMemory:
         self._thread.join()
 
 
-def large(counts: list[int], options: Evaluate) -> None:
+def large(counts: list[int], options: EvaluateOptions) -> None:
     """Features and both distances with their intervals, for some images and for more."""
     network = FeatureNetwork("inception", Projection(), DIMS, 16, (0.5,) * 3, (0.5,) * 3, CPU, "")  # type: ignore[arg-type]
     real = network.extract(noise(6000, 1), 64)
@@ -199,7 +199,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # SciPy on an argument pytorch-fid passes
     print(f"machine   {machine()}", file=sys.stderr)
-    options = Evaluate(
+    options = EvaluateOptions(
         features="inception", weights="", weights_sha256="", resize=16, batch=64, bootstrap=args.resamples,
         kd_subsets=args.subsets, kd_subset_size=1000, trials=1, cross_album="ignore", match_input="embedding",
     )  # fmt: skip

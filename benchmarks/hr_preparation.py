@@ -16,12 +16,12 @@ import numpy as np
 from corpus import photos_of, print_table, processor_seconds, write_portraits
 from PIL import Image
 
-from charreg.executors import map_unordered
-from charreg.extraction import make_hr_faces
-from charreg.faces import FaceWriter
-from charreg.gathering import PhotoScratch
-from charreg.params import HrSource, Params, read_all_params
-from charreg.sources import Photo
+from charreg.core.faces import FaceWriter
+from charreg.core.params import HrSource, Params, read_all_params
+from charreg.photos.executors import map_unordered
+from charreg.photos.extraction import make_hr_faces
+from charreg.photos.gathering import PhotoScratch
+from charreg.photos.sources import Photo
 
 FEW = 500
 

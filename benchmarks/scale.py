@@ -19,12 +19,12 @@ import torch
 from corpus import BOXES, OwnMemory, photos_of, print_table, processor_seconds, write_faces, write_portraits
 from hr_preparation import prepare_all
 
-from charreg.extraction import make_lr_faces
-from charreg.faces import FaceWriter, open_faces
-from charreg.gathering import PhotoScratch
-from charreg.jobs.data import Pairs
-from charreg.params import LrSource, read_all_params
-from charreg.sources import PhotoList
+from charreg.core.faces import FaceWriter, open_faces
+from charreg.core.params import LrSource, read_all_params
+from charreg.photos.extraction import make_lr_faces
+from charreg.photos.gathering import PhotoScratch
+from charreg.photos.sources import PhotoList
+from charreg.training.batches import Pairs
 
 TASKS = {"prepare": "HR preparation", "extract": "LR extraction", "read": "reading, one epoch"}
 

@@ -4,12 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from charreg.contact import save_png
-from charreg.errors import run
-from charreg.faces import open_faces
-from charreg.files import write_json
-from charreg.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics
-from charreg.params import read_params
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.faces import open_faces
+from charreg.core.files import write_json
+from charreg.core.params import read_params
+from charreg.photos.contact import save_png
+from charreg.photos.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics
 
 READS = ("geometry",)
 
@@ -18,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hr", type=Path, required=True, help="HR faces with their artificial LR faces")
     parser.add_argument("--lr", type=Path, required=True, help="genuine LR faces")
-    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--scores", type=Path, required=True)
     parser.add_argument("--figure", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args(argv)
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     check_agreement(agreement, params.geometry.max_shift)
     if agreement.unknown:
         sys.stderr.write(f"check_geometry: {agreement.unknown} in {args.figure}\n")
-    write_json(args.metrics, geometry_metrics(agreement))
+    write_json(args.scores, geometry_metrics(agreement))
 
 
 if __name__ == "__main__":

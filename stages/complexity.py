@@ -3,14 +3,15 @@
 import argparse
 from pathlib import Path
 
-from charreg import distributed
+import here  # noqa: F401
 from charreg.complexity import SYSTEMS, measure_complexity
-from charreg.errors import run
-from charreg.files import write_json
-from charreg.params import read_params
+from charreg.core.errors import run
+from charreg.core.files import write_json
+from charreg.core.params import read_params
+from charreg.core.tensors import compute_device
+from charreg.peers.base import check_options, job_of
 
 READS = (
-    "device",
     "complexity",
     "super_resolver",
     "regulariser",
@@ -34,13 +35,17 @@ def main(argv: list[str] | None = None) -> None:
         "discriminator": params.discriminator.model_dump(),
         "feature_discriminator": params.feature_discriminator.model_dump(),
         "embedding": params.centreface.embedding,
-        **{name: params.peers[name].model_dump() for name in SYSTEMS if name in params.peers.names()},
+        **{
+            name: check_options(job_of(name), params.peers[name]).model_dump()
+            for name in SYSTEMS
+            if name in params.peers
+        },
     }
     found = measure_complexity(
         settings,
         batch=params.complexity.batch,
         repeats=params.complexity.repeats,
-        device=distributed.start(params.device),
+        device=compute_device(),
     )
     write_json(args.out, found)
 

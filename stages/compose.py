@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from charreg.errors import run
-from charreg.models import compose
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.models import compose
 
 
 def main(argv: list[str] | None = None) -> None:

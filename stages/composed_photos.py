@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from charreg.composed import make_composed_photos
-from charreg.errors import run
-from charreg.files import output_folder
-from charreg.params import read_params
-from charreg.sources import find_photos
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.files import output_folder
+from charreg.core.params import read_params
+from charreg.photos.composed import make_composed_photos
+from charreg.photos.sources import find_photos
 
 READS = ("seed", "packaged_photos", "composed_photos.{role}")
 

@@ -1,42 +1,39 @@
-"""Measure one method: distances from real faces, fidelity to the true ones, and who can still be recognised."""
+"""Super-resolve the test faces with one method and measure them: distances, fidelity, who can still be recognised."""
 
 import argparse
 from pathlib import Path
 
-from charreg import distributed
-from charreg.errors import run
-from charreg.evaluation import evaluate_method
-from charreg.faces import open_faces
-from charreg.files import write_json
-from charreg.metrics.distances import open_reference
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.files import output_folder, write_json
+from charreg.core.methods import load_method, resolve_faces
+from charreg.core.models import seed_folders
+from charreg.core.tensors import compute_device
+from charreg.metrics.benchmark import open_benchmark
+from charreg.metrics.evaluate import evaluate_method, headline
 from charreg.metrics.features import load_feature_network
-from charreg.metrics.identification import centreface_embedder
-from charreg.models import load_model, part
-from charreg.params import read_params
-
-READS = ("seed", "device", "evaluate")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    for path in ("sr", "reference", "hr-test", "matcher", "metrics"):
+    for path in ("model", "benchmark", "faces", "metrics", "scores"):
         parser.add_argument(f"--{path}", type=Path, required=True)
+    parser.add_argument(
+        "--characteristic-module", choices=("auto", "on", "off"), default="auto",
+        help="auto: as the face set's domain says (genuine: on, artificial: off)",
+    )  # fmt: skip
     args = parser.parse_args(argv)
-    params = read_params(args.params, READS)
-    device = distributed.start(params.device)
-    network = load_feature_network(params.evaluate, device)
-    matcher = part(load_model(args.matcher), "centreface", args.matcher)
-    found = evaluate_method(
-        args.sr,
-        open_faces(args.hr_test),
-        open_reference(args.reference, network),
-        network,
-        centreface_embedder(matcher, device),
-        params.evaluate,
-        params.seed,
-    )
-    write_json(args.metrics, found)
+    device = compute_device()
+    benchmark = open_benchmark(args.benchmark)
+    with output_folder(args.faces) as out:
+        for place, model in seed_folders(args.model).items():
+            method = load_method(model, device)
+            (out / place).mkdir(exist_ok=True)
+            for name, faces in benchmark.tests.items():
+                resolve_faces(method, faces, out / place, name, device, args.characteristic_module)
+    scores = evaluate_method(args.faces, benchmark, load_feature_network(benchmark.options, device), device)
+    write_json(args.scores, scores)
+    write_json(args.metrics, headline(scores))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from charreg import distributed
-from charreg.errors import run
-from charreg.faces import open_faces
-from charreg.jobs.finetune_joint import TERMS, FinetuneJoint, FirstStage
-from charreg.params import JOINT_VARIANTS, Params, read_params
-from charreg.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
-from charreg.training import Job
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.faces import open_faces
+from charreg.core.params import JOINT_VARIANTS, Params, read_params
+from charreg.cr.finetune_joint import VARIANTS, FirstStage
+from charreg.training import distributed
+from charreg.training.job import Job
+from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
 
 READS = (
-    *("seeds", "lambda_gan", "lambda_cr", "lambda_cr_sr", "lambda_cr_gan", "device", "epoch_scale"),
+    *("seeds", "lambda_gan", "lambda_cr", "lambda_cr_sr", "lambda_cr_gan", "epoch_scale"),
     *("feature_discriminator", "finetune_joint"),
 )
 
@@ -20,21 +21,23 @@ def main(argv: list[str] | None = None) -> None:
     models = ("super-resolver", "characteristic", "inverse", "centreface")
     args = arguments(__doc__, argv, "hr", "lr", *models, *TRAINING_OUTPUTS, choices={"variant": JOINT_VARIANTS})
     params = read_params(args.params, READS)
-    device = distributed.start(params.device)
+    device = distributed.start()
     hr, genuine = open_faces(args.hr), open_faces(args.lr)
+
+    variant = VARIANTS[args.variant]
 
     def make(params: Params) -> tuple[Job, dict[str, Any]]:
         first = FirstStage.load(
-            args.variant,
+            variant.uses,
             params.seed,
+            image_gan=params.finetune_joint.keep_sr_adv > 0,
             sr_module=args.super_resolver,
             characteristic=args.characteristic,
             inverse_cr=args.inverse,
             centreface=args.centreface,
-            image_gan=params.finetune_joint.keep_sr_adv > 0,
         )
-        job = FinetuneJoint(args.variant, params, hr, genuine, first, device)
-        return job, training_notes(params, leave_out=TERMS[args.variant].idle, hr=hr, lr=genuine, **first.used())
+        job = variant(params, hr, genuine, first, device)
+        return job, training_notes(params, leave_out=variant.idle, hr=hr, lr=genuine, **first.used())
 
     train_every_seed(f"finetune_joint@{args.variant}", make, params, args)
     distributed.stop()

@@ -3,14 +3,15 @@
 import argparse
 from pathlib import Path
 
-from charreg.contact import draw_faces, save_png
-from charreg.errors import run
-from charreg.extraction import make_hr_faces
-from charreg.faces import FaceWriter, open_faces
-from charreg.files import output_folder
-from charreg.gathering import PhotoScratch
-from charreg.params import read_params
-from charreg.sources import find_photos
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.faces import HR_SIZE, LR_SIZE, FaceWriter, open_faces
+from charreg.core.files import output_folder
+from charreg.core.params import read_params
+from charreg.photos.contact import draw_faces, save_png
+from charreg.photos.extraction import make_hr_faces
+from charreg.photos.gathering import PhotoScratch
+from charreg.photos.sources import find_photos
 
 READS = ("seed", "detection", "hr_faces", "hr_roles.{role}")
 
@@ -26,10 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     params = read_params(args.params, [key.format(role=args.role) for key in READS])
     source = params.hr_roles[args.role]
     raw = find_photos(source.source, args.raw, source.split)
-    sizes = (params.hr_faces.size, params.hr_faces.lr_size)
     scratch = PhotoScratch(f"hr_faces@{args.role}", raw.photos, params)
     with scratch.hold():
-        with output_folder(args.out) as out, FaceWriter(out, *sizes) as writer:
+        with output_folder(args.out) as out, FaceWriter(out, HR_SIZE, LR_SIZE) as writer:
             make_hr_faces(writer, args.role, source, params.detection, params.hr_faces, params.seed, scratch)
         save_png(args.sheet, draw_faces(open_faces(args.out), limit=200))
         scratch.forget()

@@ -3,14 +3,15 @@
 import argparse
 from pathlib import Path
 
-from charreg.contact import draw_faces, save_png
-from charreg.errors import run
-from charreg.extraction import make_lr_faces, read_exclusions
-from charreg.faces import FaceWriter, open_faces
-from charreg.files import output_folder, write_json
-from charreg.gathering import PhotoScratch
-from charreg.params import read_params
-from charreg.sources import find_photos
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.faces import LR_SIZE, FaceWriter, open_faces
+from charreg.core.files import output_folder, write_json
+from charreg.core.params import read_params
+from charreg.photos.contact import draw_faces, save_png
+from charreg.photos.extraction import make_lr_faces, read_exclusions
+from charreg.photos.gathering import PhotoScratch
+from charreg.photos.sources import find_photos
 
 READS = ("detection", "lr_faces", "lr_roles.{role}")
 
@@ -22,7 +23,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--exclude", type=Path, required=True, help="faces to leave out: `photo left top` a line")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sheet", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True, help="recall and precision")
+    parser.add_argument("--scores", type=Path, required=True, help="all that was counted")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args(argv)
     params = read_params(args.params, [key.format(role=args.role) for key in READS])
@@ -31,12 +33,13 @@ def main(argv: list[str] | None = None) -> None:
     exclusions = read_exclusions(args.exclude)
     scratch = PhotoScratch(f"lr_faces@{args.role}", raw.photos, params, exclusions=exclusions)
     with scratch.hold():
-        with output_folder(args.out) as out, FaceWriter(out, params.lr_faces.size) as writer:
-            metrics = make_lr_faces(
+        with output_folder(args.out) as out, FaceWriter(out, LR_SIZE) as writer:
+            scores = make_lr_faces(
                 writer, args.role, raw, source, params.detection, params.lr_faces, exclusions, scratch
             )
         save_png(args.sheet, draw_faces(open_faces(args.out)))
-        write_json(args.metrics, metrics)
+        write_json(args.scores, scores)
+        write_json(args.metrics, {name: scores[name] for name in ("recall", "precision") if name in scores})
         scratch.forget()
 
 

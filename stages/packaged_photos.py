@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from charreg.errors import run
-from charreg.files import output_folder
-from charreg.packaged import make_packaged_photos
-from charreg.params import read_params
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.files import output_folder
+from charreg.core.params import read_params
+from charreg.photos.crowds import make_packaged_photos
 
 READS = ("seed", "packaged_photos")
 

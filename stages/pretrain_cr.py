@@ -2,22 +2,23 @@
 
 from typing import Any
 
-from charreg import distributed
-from charreg.errors import run
-from charreg.faces import open_faces
-from charreg.jobs.pretrain_cr import PretrainCr
-from charreg.models import load_model, part, seed_folder
-from charreg.params import Params, read_params
-from charreg.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
-from charreg.training import Job
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.faces import open_faces
+from charreg.core.models import load_model, part, seed_folder
+from charreg.core.params import Params, read_params
+from charreg.cr.pretrain_cr import PretrainCr
+from charreg.training import distributed
+from charreg.training.job import Job
+from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
 
-READS = ("seeds", "lambda_gan", "device", "epoch_scale", "regulariser", "discriminator", "pretrain_cr")
+READS = ("seeds", "lambda_gan", "epoch_scale", "schedule", "regulariser", "discriminator", "pretrain_cr")
 
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, argv, "hr", "lr", "inverse", *TRAINING_OUTPUTS)
     params = read_params(args.params, READS)
-    device = distributed.start(params.device)
+    device = distributed.start()
     hr, genuine = open_faces(args.hr), open_faces(args.lr)
 
     def make(params: Params) -> tuple[Job, dict[str, Any]]:

@@ -2,21 +2,22 @@
 
 from typing import Any
 
-from charreg import distributed
-from charreg.errors import run
-from charreg.faces import open_faces
-from charreg.jobs.pretrain_sr import PretrainSr
-from charreg.params import Params, read_params
-from charreg.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
-from charreg.training import Job
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.faces import open_faces
+from charreg.core.params import Params, read_params
+from charreg.cr.pretrain_sr import PretrainSr
+from charreg.training import distributed
+from charreg.training.job import Job
+from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
 
-READS = ("seeds", "device", "epoch_scale", "super_resolver", "discriminator", "pretrain_sr")
+READS = ("seeds", "epoch_scale", "schedule", "super_resolver", "discriminator", "pretrain_sr")
 
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, argv, "hr", *TRAINING_OUTPUTS)
     params = read_params(args.params, READS)
-    device = distributed.start(params.device)
+    device = distributed.start()
     hr = open_faces(args.hr)
 
     def make(params: Params) -> tuple[Job, dict[str, Any]]:

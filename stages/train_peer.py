@@ -2,23 +2,24 @@
 
 from typing import Any
 
-from charreg import distributed
-from charreg.errors import run
-from charreg.faces import open_faces
-from charreg.jobs.peer import Inputs, job_of
-from charreg.models import load_model, part
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.faces import open_faces
+from charreg.core.models import load_model, part
+from charreg.core.params import Params, read_params
 from charreg.networks.centreface import CentreFace
-from charreg.params import Params, read_params
-from charreg.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
-from charreg.training import Job
+from charreg.peers.base import PeerInputs, job_of
+from charreg.training import distributed
+from charreg.training.job import Job
+from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
 
-READS = ("seeds", "peer_seeds", "device", "epoch_scale", "min_portraits", "peers.{peer}")
+READS = ("seeds", "peer_seeds", "epoch_scale", "schedule", "min_portraits", "peers.{peer}")
 
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, argv, "hr", "lr", "centreface", *TRAINING_OUTPUTS, words=["peer"])
     params = read_params(args.params, [key.format(peer=args.peer) for key in READS])
-    device = distributed.start(params.device)
+    device = distributed.start()
     hr, genuine, centreface = open_faces(args.hr), open_faces(args.lr), load_model(args.centreface)
     recogniser = part(centreface, "centreface", args.centreface)
     assert isinstance(recogniser, CentreFace)
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def make(params: Params) -> tuple[Job, dict[str, Any]]:
         notes = training_notes(params, hr=hr, lr=genuine, centreface=centreface)
-        return peer(params, Inputs(hr, genuine, recogniser), device), notes
+        return peer(params, PeerInputs(hr, genuine, recogniser), device), notes
 
     train_every_seed(f"train_peer@{args.peer}", make, params, args, params.peer_seeds)
     distributed.stop()

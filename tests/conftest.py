@@ -13,11 +13,15 @@ import torch
 import yaml
 from PIL import Image
 
-from charreg.faces import FaceSet, FaceWriter, Pixels, open_faces
-from charreg.jobs.finetune_joint import FirstStage
-from charreg.models import Blueprint, Model
-from charreg.params import Params
-from charreg.resampling import resize_image
+from charreg.core.faces import FaceSet, FaceWriter, Pixels, open_faces
+from charreg.core.models import Blueprint, Model
+from charreg.core.params import Params
+from charreg.core.resampling import resize_image
+from charreg.cr.finetune_joint import FirstStage
+from charreg.cr.regulariser import Regulariser
+from charreg.networks.centreface import CentreFace
+from charreg.networks.discriminators import Discriminator
+from charreg.networks.super_resolver import SuperResolver
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -252,19 +256,19 @@ def fresh_model(blueprints: Mapping[str, Blueprint], seed: int = 0) -> Model:
 
 def fresh_first_stage(params: Params) -> FirstStage:
     """The models stage 2 starts from, untrained."""
-    regulariser = Blueprint("Regulariser", params.regulariser.model_dump(mode="json"))
+    regulariser = Blueprint.of(Regulariser, params.regulariser.model_dump(mode="json"))
     judges = params.discriminator.model_dump(mode="json")
     return FirstStage(
         sr_module=fresh_model(
             {
-                "super_resolver": Blueprint("SuperResolver", params.super_resolver.model_dump(mode="json")),
-                "image_discriminator": Blueprint("Discriminator", {"size": 64, **judges}),
+                "super_resolver": Blueprint.of(SuperResolver, params.super_resolver.model_dump(mode="json")),
+                "image_discriminator": Blueprint.of(Discriminator, {"size": 64, **judges}),
             },
             seed=1,
         ),
         characteristic=fresh_model(
-            {"regulariser": regulariser, "discriminator": Blueprint("Discriminator", {"size": 16, **judges})}, seed=2
+            {"regulariser": regulariser, "discriminator": Blueprint.of(Discriminator, {"size": 16, **judges})}, seed=2
         ),
         inverse_cr=fresh_model({"inverse_regulariser": regulariser}, seed=3),
-        centreface=fresh_model({"centreface": Blueprint("CentreFace", params.centreface.model_dump(mode="json"))}, 4),
+        centreface=fresh_model({"centreface": Blueprint.of(CentreFace, params.centreface.model_dump(mode="json"))}, 4),
     )

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from charreg.faces import FaceSet, FaceWriter, Pixels, open_faces
-from charreg.packaged import find_portraits
-from charreg.sources import Photo
+from charreg.core.faces import FaceSet, FaceWriter, Pixels, open_faces
+from charreg.photos.crowds import find_portraits
+from charreg.photos.sources import Photo
 from conftest import ROOT, toy_content
 
 PORTRAIT = find_portraits()["s1"][0]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from charreg.faces import Pixels
-from charreg.framing import MEAN_FACE
-from charreg.packaged import find_portraits
+from charreg.core.faces import Pixels
+from charreg.photos.crowds import find_portraits
+from charreg.photos.framing import MEAN_FACE
 from conftest import draw_face
 from data_fixtures import encoded
 

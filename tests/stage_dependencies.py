@@ -61,7 +61,7 @@ def code_of(name: str, script: str) -> list[str]:
     """
     files = set(closure(ROOT / script))
     if name == "train_peer":
-        own = {path.relative_to(ROOT).as_posix() for path in peer_jobs()} - {"src/charreg/jobs/train_centreface.py"}
+        own = {path.relative_to(ROOT).as_posix() for path in peer_jobs()} - {"src/charreg/cr/train_centreface.py"}
         files |= {file for path in peer_jobs() for file in closure(path)} - own
         files.add("src/charreg/jobs/train_${item}.py")
     if name == "super_resolve":

@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg.errors import CharregError
-from charreg.faces import FaceSet, open_faces
-from charreg.jobs.finetune_joint import TERMS, FinetuneJoint, FirstStage
-from charreg.methods import load_method, resolve_faces
-from charreg.models import load_model, save_model
-from charreg.params import JOINT_VARIANTS, Params
-from charreg.resampling import ds
-from charreg.sampling import to_tensor
-from charreg.training import Training
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet, open_faces
+from charreg.core.methods import load_method, resolve_faces
+from charreg.core.models import load_model, save_model
+from charreg.core.params import JOINT_VARIANTS, Params
+from charreg.core.resampling import ds
+from charreg.core.tensors import to_tensor
+from charreg.cr.finetune_joint import TERMS, FinetuneJoint, FirstStage
+from charreg.training.loop import Training
 from conftest import ROOT, draw_genuine_faces, draw_hr_faces, fresh_first_stage
 
 CPU = torch.device("cpu")
@@ -331,7 +331,7 @@ def test_variants_start_alike_and_draw_alike(build: Build, make_params: Make) ->
         assert torch.equal(job.pairs.batch(3)[1], full.pairs.batch(3)[1])
         assert torch.equal(job.genuine.batch(3), full.genuine.batch(3))
         x = torch.zeros(4, 3, 16, 16)
-        assert torch.equal(job.blind(x, 3, "A"), full.blind(x, 3, "A"))
+        assert torch.equal(job.augment(x, 3, "A"), full.blind(x, 3, "A"))
 
 
 @pytest.mark.parametrize("variant", JOINT_VARIANTS[1:])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from charreg.params import Params
+from charreg.core.params import Params
 from conftest import ROOT, draw_genuine_faces, draw_hr_faces, fresh_first_stage, merged, toy_content
 
 PAGE = (ROOT / "docs/adding-a-method.md").read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def example(name: str) -> str:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project to which the page's job file and entry were added; toy budgets, drawn faces."""
-    from charreg.models import save_model
+    from charreg.core.models import save_model
 
     folder = tmp_path_factory.mktemp("project")
     for name in ("src", "stages"):

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from charreg.errors import CharregError
-from charreg.images import RejectedImage
-from charreg.sources import archives, find_photos, read_photo
-from charreg.sources.photos import Member
+from charreg.core.errors import CharregError
+from charreg.photos.images import RejectedImage
+from charreg.photos.sources import archives, find_photos, read_photo
+from charreg.photos.sources.photos import Member
 from data_fixtures import encoded, enormous_png, portrait
 from miniature import write_tar, write_zip
 

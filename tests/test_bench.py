@@ -10,12 +10,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from charreg.composed import make_composed_photos
-from charreg.errors import CharregError
-from charreg.params import SPLITS, ComposedPhotos, HrSource, PackagedPhotos
-from charreg.profiles import apply_profile, read_profile
-from charreg.sources import Photo, PhotoList, find_photos, read_photo
-from charreg.sources.bench import FEWEST, PARTS, PER_PERSON, SET_ASIDE
+from charreg.core.errors import CharregError
+from charreg.core.params import SPLITS, ComposedPhotosOptions, HrSource, PackagedPhotosOptions
+from charreg.core.profiles import apply_profile, read_profile
+from charreg.photos.composed import make_composed_photos
+from charreg.photos.sources import Photo, PhotoList, find_photos, read_photo
+from charreg.photos.sources.bench import FEWEST, PARTS, PER_PERSON, SET_ASIDE
 from conftest import ROOT
 from data_fixtures import Stages, encoded, portrait
 from miniature import write_tar
@@ -177,13 +177,13 @@ def portraits(tmp_path: Path) -> PhotoList:
     return PhotoList(photos, annotated=False)
 
 
-def packaged_params() -> PackagedPhotos:
+def packaged_params() -> PackagedPhotosOptions:
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    return PackagedPhotos.model_validate({**content["packaged_photos"], "size": [144, 96]})
+    return PackagedPhotosOptions.model_validate({**content["packaged_photos"], "size": [144, 96]})
 
 
-def composed(**changes: Any) -> ComposedPhotos:
-    return ComposedPhotos.model_validate({"source": "bench", "path": "x", "photos": 2, **changes})
+def composed(**changes: Any) -> ComposedPhotosOptions:
+    return ComposedPhotosOptions.model_validate({"source": "bench", "path": "x", "photos": 2, **changes})
 
 
 @pytest.mark.parametrize("crop_rule", ["ready", None])
@@ -220,4 +220,4 @@ def test_a_portrait_without_a_name_or_face_is_refused(portraits: PhotoList, tmp_
 
 def test_every_hr_source_may_be_composed() -> None:
     sources = get_args(HrSource.model_fields["source"].annotation)
-    assert get_args(ComposedPhotos.model_fields["source"].annotation) == sources
+    assert get_args(ComposedPhotosOptions.model_fields["source"].annotation) == sources

@@ -15,22 +15,23 @@ import torch
 import yaml
 from torch import Tensor
 
-from charreg.faces import FaceSet
-from charreg.jobs.finetune_joint import FinetuneJoint
-from charreg.jobs.peer import Inputs
-from charreg.jobs.pretrain_cr import PretrainCr
-from charreg.jobs.pretrain_sr import PretrainSr
-from charreg.jobs.train_csri import TrainCsri
-from charreg.jobs.train_cyclegan import TrainCyclegan
-from charreg.jobs.train_fsrnet import TrainFsrnet
-from charreg.jobs.train_lrgan import TrainLrgan
-from charreg.jobs.train_sicnn import TrainSicnn
-from charreg.jobs.train_srgan import TrainSrgan
-from charreg.jobs.train_vdsr import TrainVdsr
-from charreg.params import Params, Peers, check_params, scaled_iterations
-from charreg.profiles import apply_profile, read_profile
+from charreg.core.faces import FaceSet
+from charreg.core.params import Params, Peers, check_params, scaled_iterations
+from charreg.core.profiles import apply_profile, read_profile
+from charreg.cr.finetune_joint import FinetuneJoint
+from charreg.cr.pretrain_cr import PretrainCr
+from charreg.cr.pretrain_sr import PretrainSr
+from charreg.peers.base import Inputs
+from charreg.peers.csri import TrainCsri
+from charreg.peers.cyclegan import TrainCyclegan
+from charreg.peers.fsrnet import TrainFsrnet
+from charreg.peers.lrgan import TrainLrgan
+from charreg.peers.sicnn import TrainSicnn
+from charreg.peers.srgan import TrainSrgan
+from charreg.peers.vdsr import TrainVdsr
 from charreg.report.published import GENUINE, PAIRS, ROWS
-from charreg.training import Job, Losses, Training
+from charreg.training.job import Job, Losses
+from charreg.training.loop import Training
 from conftest import ROOT, draw_genuine_faces, draw_hr_faces, fresh_first_stage, toy_content
 from training_fixtures import PEERS
 

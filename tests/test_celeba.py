@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from charreg.errors import CharregError
-from charreg.extraction import extract_hr_faces
-from charreg.params import Params
-from charreg.sources import find_photos, read_photo
+from charreg.core.errors import CharregError
+from charreg.core.params import Params
+from charreg.photos.extraction import extract_hr_faces
+from charreg.photos.sources import find_photos, read_photo
 from data_fixtures import Stages
 from miniature import CELEBA_POINTS, write_celeba
 

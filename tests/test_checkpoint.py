@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from charreg import files
-from charreg.checkpoint import Scratch, _digest, optimiser_tensors, restore_optimiser
-from charreg.errors import CharregError
-from charreg.scratch import KEPT_FOLDERS
+from charreg.core import files
+from charreg.core.errors import CharregError
+from charreg.core.scratch import KEPT_FOLDERS
+from charreg.training.checkpoint import Scratch, _digest, optimiser_tensors, restore_optimiser
 from training_fixtures import ForkServer, Run, points_of_writing, toy_state
 
 pytest_plugins = ["training_fixtures"]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from charreg.cli import app
-from charreg.errors import CharregError, run
-from charreg.journal import JOURNAL, Journal
-from charreg.mending import damaged_objects
-from charreg.params import check_params, read_all_params
-from charreg.profiles import apply_profile, override_flags, read_profile
-from charreg.weights import KNOWN
+from charreg.app.cache import damaged_objects
+from charreg.app.cli import app
+from charreg.app.weights import KNOWN
+from charreg.core.errors import CharregError, run
+from charreg.core.params import check_params, read_all_params
+from charreg.core.profiles import apply_profile, override_flags, read_profile
+from charreg.photos.journal import JOURNAL, Journal
 from data_fixtures import load_stage
 
 ROOT = Path(__file__).parents[1]
@@ -201,7 +201,11 @@ def test_scratch_knows_interrupted_extractions(command: Any) -> None:
 
 def test_command_line_has_no_traceback() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "charreg.cli", "profile", "none"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "charreg.app.cli", "profile", "none"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.cluster.vq import kmeans2
 
-from charreg import clustering
-from charreg.clustering import Points, first_centres, k_means, nearest, without_small
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
+from charreg.peers import clustering
+from charreg.peers.clustering import Points, first_centres, k_means, nearest, without_small
 
 
 def heaps(count: int = 6, each: int = 30, spread: float = 0.05, seed: int = 0) -> tuple[Points, Points]:

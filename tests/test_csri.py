@@ -13,18 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charreg import sampling
-from charreg.errors import CharregError
-from charreg.faces import FaceSet
-from charreg.jobs import train_csri
-from charreg.jobs.peer import Inputs
-from charreg.jobs.signals import psnr
-from charreg.jobs.train_csri import UNKNOWN, Head, TrainCsri, l_csri, l_id
-from charreg.metrics.identification import centreface_embedder, embed_for_matching
-from charreg.networks.centreface import CentreFace
-from charreg.params import Params
-from charreg.resampling import up
-from charreg.sampling import to_images, to_tensor
-from charreg.training import Training
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet
+from charreg.core.params import Params
+from charreg.core.resampling import up
+from charreg.core.tensors import to_images, to_tensor
+from charreg.networks.centreface import CentreFace, centreface_embedder, embed_for_matching
+from charreg.peers import csri as train_csri
+from charreg.peers.base import Inputs
+from charreg.peers.csri import UNKNOWN, Head, TrainCsri, l_csri, l_id
+from charreg.training.loop import Training
+from charreg.training.signals import psnr
 from conftest import draw_genuine_faces, draw_hr_faces, rouse
 
 CPU = torch.device("cpu")

@@ -12,23 +12,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg.faces import Pixels
-from charreg.jobs import signals, stabilisers, train_cyclegan
-from charreg.jobs.peer import Inputs
-from charreg.jobs.train_cyclegan import TrainCyclegan, colour_shift, l_d, l_gan, verdicts
-from charreg.models import load_model, save_model
+from charreg.core.faces import Pixels
+from charreg.core.models import load_model, save_model
+from charreg.core.params import Params
+from charreg.core.resampling import resize_image, up
+from charreg.core.seeding import torch_seed
+from charreg.core.tensors import to_images
 from charreg.networks.centreface import CentreFace
-from charreg.networks.cyclegan import (
+from charreg.peers import cyclegan as train_cyclegan
+from charreg.peers.base import Inputs
+from charreg.peers.cyclegan import (
     ImageHistory,
     PatchDiscriminator,
+    TrainCyclegan,
     TranslatingSuperResolver,
     Translator,
     TranslatorBlock,
+    colour_shift,
+    l_d,
+    l_gan,
+    verdicts,
 )
-from charreg.params import Params
-from charreg.resampling import resize_image, up
-from charreg.sampling import to_images, torch_seed
-from charreg.training import Training
+from charreg.training import augment as stabilisers
+from charreg.training import signals
+from charreg.training.loop import Training
 from conftest import draw_genuine_faces, draw_hr_faces, rouse, smooth_images
 
 CPU, META = torch.device("cpu"), torch.device("meta")  # on meta nothing is allocated

@@ -11,8 +11,12 @@ import torch
 from facenet_pytorch.models.utils.detect_face import detect_face
 from PIL import Image
 
-from charreg import detection
-from charreg.detection import (
+from charreg.core.errors import CharregError
+from charreg.core.faces import Pixels
+from charreg.core.params import DetectionOptions, Params
+from charreg.photos import detection
+from charreg.photos.crowds import find_portraits
+from charreg.photos.detection import (
     DetectedFace,
     Square,
     crop_square,
@@ -26,10 +30,6 @@ from charreg.detection import (
     square_of,
     tile_spans,
 )
-from charreg.errors import CharregError
-from charreg.faces import Pixels
-from charreg.packaged import find_portraits
-from charreg.params import Detection, Params
 from data_fixtures import portrait
 
 THRESHOLDS = (0.5, 0.6, 0.6)
@@ -49,7 +49,7 @@ def board(faces: int, pitch: int = 60, side: int = 32) -> Pixels:
 
 
 @pytest.fixture
-def params(toy_params: Params) -> Detection:
+def params(toy_params: Params) -> DetectionOptions:
     return toy_params.detection
 
 
@@ -79,7 +79,7 @@ def test_cascade_agrees_with_facenet_pytorch_on_a_crowd() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (5, 5), (6, 6), (7, 7), (19, 400)])
-def test_pictures_below_the_minimum_give_no_face(params: Detection, shape: tuple[int, int]) -> None:
+def test_pictures_below_the_minimum_give_no_face(params: DetectionOptions, shape: tuple[int, int]) -> None:
     picture = np.full((*shape, 3), 90, np.uint8)
     assert detect_faces(picture, params) == []
     nets = load_cascade()
@@ -87,13 +87,13 @@ def test_pictures_below_the_minimum_give_no_face(params: Detection, shape: tuple
         detect_face(Image.new("RGB", (5, 5)), 20, nets.p_net, nets.r_net, nets.o_net, list(THRESHOLDS), 0.709, "cpu")
 
 
-def test_pictures_without_faces_give_none(params: Detection) -> None:
+def test_pictures_without_faces_give_none(params: DetectionOptions) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     for picture in (noise, np.zeros((60, 80, 3), np.uint8), np.full((60, 80, 3), 255, np.uint8)):
         assert [face for face in detect_faces(picture, params) if face.score >= 0.9] == []
 
 
-def test_faces_are_found_where_they_are_at_every_scale(params: Detection) -> None:
+def test_faces_are_found_where_they_are_at_every_scale(params: DetectionOptions) -> None:
     picture = board(8)
     for scales in ([2.0], [3.0], [1.5, 3.0]):
         found = detect_faces(picture, params.model_copy(update={"scales": scales}))
@@ -109,7 +109,7 @@ def test_faces_are_found_where_they_are_at_every_scale(params: Detection) -> Non
     assert {face.scale for face in found} <= {1.5, 3.0}
 
 
-def test_scores_are_ordered_and_threads_do_not_matter(params: Detection) -> None:
+def test_scores_are_ordered_and_threads_do_not_matter(params: DetectionOptions) -> None:
     picture = board(8)
     torch.set_num_threads(2)
     two = detect_faces(picture, params)
@@ -120,7 +120,7 @@ def test_scores_are_ordered_and_threads_do_not_matter(params: Detection) -> None
     assert [f.score for f in one] == sorted((f.score for f in one), reverse=True)
 
 
-def test_tiles_find_the_same_faces_once(params: Detection) -> None:
+def test_tiles_find_the_same_faces_once(params: DetectionOptions) -> None:
     picture = board(12)
     whole = [face for face in detect_faces(picture, params) if face.score >= 0.9]
     tiled = detect_faces(picture, params.model_copy(update={"tile": 360, "tile_overlap": 0.4}))
@@ -198,7 +198,7 @@ def test_crop_is_pillows_bicubic_inside_and_replicates_edges() -> None:
     assert (crop_square(ramp, Square(10, 40, 20), 20) == 190).all()
 
 
-def test_smallest_side(params: Detection) -> None:
+def test_smallest_side(params: DetectionOptions) -> None:
     assert smallest_side(params) == 7  # 20 px after an enlargement of 3
     assert smallest_side(params.model_copy(update={"scales": [1.0, 0.5]})) == 20
 

@@ -13,17 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from charreg.report.diagrams import (
-    DESIGNS,
-    OVERVIEW,
-    WIDTH,
-    Arrow,
-    Diagram,
-    beside,
-    draw,
-    draw_diagrams,
-    fixed_style,
-)
+from charreg.report.diagrams import DESIGNS, OVERVIEW, WIDTH, Arrow, Diagram, beside, draw, draw_diagrams, fixed_style
 
 GIVEN = ("artificial", "genuine", "hr")
 WANTED = {

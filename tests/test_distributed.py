@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-from charreg import distributed
-from charreg.sampling import Stream, my_share
+from charreg.training import distributed
+from charreg.training.batches import Stream, my_share
 from training_fixtures import JOBS, PEER_STAGES, SHORT, VARIANT_STAGES, Run, Workshop, section_of
 
 pytest_plugins = ["training_fixtures"]

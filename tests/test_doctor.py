@@ -13,16 +13,16 @@ import torch
 import yaml
 from PIL import Image
 
-from charreg.checkpoint import Scratch
-from charreg.cli import app
-from charreg.doctor import examine, read_settings, resources, trainings
-from charreg.doctor.data import check_roles
-from charreg.doctor.environment import processes_of
-from charreg.doctor.findings import Finding, duration, size
-from charreg.doctor.trainings import measure, plans
-from charreg.errors import run
-from charreg.params import Params, Schedule
-from charreg.training import Training
+from charreg.app.cli import app
+from charreg.app.doctor import examine, read_settings, resources, trainings
+from charreg.app.doctor.environment import processes_of
+from charreg.app.doctor.finding import Finding, duration, size
+from charreg.app.doctor.photographs import check_roles
+from charreg.app.doctor.trainings import measure, plans
+from charreg.core.errors import run
+from charreg.core.params import Params, Schedule
+from charreg.training.checkpoint import Scratch
+from charreg.training.loop import Training
 from conftest import ROOT, toy_content
 from data_fixtures import damaged_files, encoded, portrait
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from charreg.duplicates import Hashes, find_duplicates, hash_faces, near_any
-from charreg.faces import FaceSet, FaceWriter, Pixels, digest_of_faces, open_faces
-from charreg.packaged import find_portraits
+from charreg.core.faces import FaceSet, FaceWriter, Pixels, digest_of_faces, open_faces
+from charreg.photos.crowds import find_portraits
+from charreg.photos.duplicates import Hashes, find_duplicates, hash_faces, near_any
 from conftest import draw_genuine_faces, draw_hr_faces, toy_content
 from data_fixtures import load_stage
 

@@ -14,17 +14,17 @@ import pytest
 import torch
 import yaml
 
-from charreg.errors import CharregError
-from charreg.evaluation import compare_with_truth, evaluate_genuine, evaluate_method
-from charreg.faces import FaceSet, FaceWriter, open_faces
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet, FaceWriter, open_faces
+from charreg.core.models import Blueprint, save_model
+from charreg.core.params import EvaluateOptions
+from charreg.core.resampling import resize_image
 from charreg.metrics.distances import first_half, measure_distances, open_reference, write_reference
+from charreg.metrics.evaluate import compare_with_truth, evaluate_genuine, evaluate_method
 from charreg.metrics.features import FeatureNetwork
 from charreg.metrics.frechet import Gaussian, frechet_distance
 from charreg.metrics.scores import Scores
-from charreg.models import Blueprint, save_model
 from charreg.networks.centreface import CentreFace
-from charreg.params import Evaluate
-from charreg.resampling import resize_image
 from conftest import ROOT, draw_genuine_faces, draw_hr_faces, toy_content
 
 CPU = torch.device("cpu")
@@ -56,8 +56,8 @@ def write_result(folder: Path, of: FaceSet, size: int = 64) -> FaceSet:
 
 
 @pytest.fixture
-def options(make_params: Callable[..., Any]) -> Evaluate:
-    found: Evaluate = make_params().evaluate
+def options(make_params: Callable[..., Any]) -> EvaluateOptions:
+    found: EvaluateOptions = make_params().evaluate
     return found
 
 
@@ -81,7 +81,7 @@ def sr(tmp_path: Path, sets: dict[str, FaceSet]) -> Path:
 
 
 @pytest.fixture
-def reference(tmp_path: Path, sets: dict[str, FaceSet], options: Evaluate) -> Path:
+def reference(tmp_path: Path, sets: dict[str, FaceSet], options: EvaluateOptions) -> Path:
     (tmp_path / "reference").mkdir()
     write_reference(sets["train"], toy_network(), options, tmp_path / "reference")
     return tmp_path / "reference"
@@ -100,7 +100,9 @@ def with_bounds(*names: str) -> set[str]:
 # --- reference -------------------------------------------------------------------------------------------
 
 
-def test_reference_is_the_gaussian_of_all_faces(reference: Path, sets: dict[str, FaceSet], options: Evaluate) -> None:
+def test_reference_is_the_gaussian_of_all_faces(
+    reference: Path, sets: dict[str, FaceSet], options: EvaluateOptions
+) -> None:
     network = toy_network()
     parts = open_reference(reference, network)
     assert {name: part.gaussian.n for name, part in parts.items()} == {"hr": 16, "lr": 16, "lr_a": 8, "lr_b": 8}
@@ -113,7 +115,7 @@ def test_reference_is_the_gaussian_of_all_faces(reference: Path, sets: dict[str,
 
 
 def test_reference_is_the_same_bytes_twice(
-    reference: Path, sets: dict[str, FaceSet], options: Evaluate, tmp_path: Path
+    reference: Path, sets: dict[str, FaceSet], options: EvaluateOptions, tmp_path: Path
 ) -> None:
     (tmp_path / "again").mkdir()
     write_reference(sets["train"], toy_network(), options, tmp_path / "again")
@@ -122,7 +124,7 @@ def test_reference_is_the_same_bytes_twice(
 
 
 def test_reference_keeps_a_spread_sample_of_large_sets(
-    sets: dict[str, FaceSet], options: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sets: dict[str, FaceSet], options: EvaluateOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("charreg.metrics.distances.SAMPLE", 5)
     (tmp_path / "small").mkdir()
@@ -174,7 +176,7 @@ def test_damaged_reference_is_refused(reference: Path) -> None:
 
 
 def test_sets_without_artificial_faces_or_with_one_photo_are_refused(
-    sets: dict[str, FaceSet], options: Evaluate, tmp_path: Path
+    sets: dict[str, FaceSet], options: EvaluateOptions, tmp_path: Path
 ) -> None:
     with pytest.raises(CharregError, match=r"no lr\.npy"):
         write_reference(sets["web"], toy_network(), options, tmp_path)
@@ -186,7 +188,7 @@ def test_sets_without_artificial_faces_or_with_one_photo_are_refused(
 
 
 def test_genuine_file_has_the_distances_and_the_floor(
-    reference: Path, sets: dict[str, FaceSet], options: Evaluate
+    reference: Path, sets: dict[str, FaceSet], options: EvaluateOptions
 ) -> None:
     network = toy_network()
     genuine = {name: sets[name] for name in ("web", "cctv")}
@@ -202,7 +204,7 @@ def test_genuine_file_has_the_distances_and_the_floor(
 
 
 def test_method_file_has_every_promised_key(
-    sr: Path, reference: Path, sets: dict[str, FaceSet], options: Evaluate
+    sr: Path, reference: Path, sets: dict[str, FaceSet], options: EvaluateOptions
 ) -> None:
     network = toy_network()
     parts = open_reference(reference, network)
@@ -229,7 +231,7 @@ def test_method_file_has_every_promised_key(
 
 
 def test_fid_is_the_name_of_inception_features_and_of_nothing_else(
-    reference: Path, sets: dict[str, FaceSet], options: Evaluate
+    reference: Path, sets: dict[str, FaceSet], options: EvaluateOptions
 ) -> None:
     network, inception = toy_network(), toy_network("inception")
     part = open_reference(reference, network)["lr"]
@@ -240,7 +242,7 @@ def test_fid_is_the_name_of_inception_features_and_of_nothing_else(
     assert {"lr_fid", "lr_kid"} <= names[1]
 
 
-def test_few_images_are_a_warning(reference: Path, sets: dict[str, FaceSet], options: Evaluate) -> None:
+def test_few_images_are_a_warning(reference: Path, sets: dict[str, FaceSet], options: EvaluateOptions) -> None:
     part = open_reference(reference, toy_network())["lr"]
     features = toy_network().extract(sets["web"].images, 8)
     few = measure_distances(part, features[:5], toy_network(), options, 0)
@@ -250,7 +252,7 @@ def test_few_images_are_a_warning(reference: Path, sets: dict[str, FaceSet], opt
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_hardly_any_faces_give_reasons_and_no_nan(
-    count: int, sr: Path, reference: Path, sets: dict[str, FaceSet], options: Evaluate, tmp_path: Path
+    count: int, sr: Path, reference: Path, sets: dict[str, FaceSet], options: EvaluateOptions, tmp_path: Path
 ) -> None:
     shutil.rmtree(sr / "web")
     (sr / "web").mkdir()
@@ -271,7 +273,7 @@ def test_hardly_any_faces_give_reasons_and_no_nan(
         assert {"fd_imagenet", "kd_imagenet"} <= set(found)
 
 
-def test_results_in_another_order_are_refused(sr: Path, sets: dict[str, FaceSet], options: Evaluate) -> None:
+def test_results_in_another_order_are_refused(sr: Path, sets: dict[str, FaceSet], options: EvaluateOptions) -> None:
     results = open_faces(sr / "hr_test")
     turned = FaceSet(results.folder, results.images, None, results.index.iloc[::-1].reset_index(drop=True), {})
     with pytest.raises(CharregError, match="12 faces that do not follow the 12"):
@@ -307,7 +309,7 @@ def test_stages_write_the_same_files_twice(sr: Path, sets: dict[str, FaceSet], t
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump(toy_content({"evaluate.resize": 32})), encoding="utf-8")
     (tmp_path / "matcher").mkdir()
-    blueprint = Blueprint("CentreFace", {"width": 0.0625, "embedding": 8})
+    blueprint = Blueprint.of(CentreFace, {"width": 0.0625, "embedding": 8})
     save_model(tmp_path / "matcher", {"centreface": CentreFace(**blueprint.arguments)}, {"centreface": blueprint}, {})
     files = []
     for run in ("first", "second"):

@@ -14,21 +14,21 @@ import pytest
 import yaml
 from PIL import Image
 
-from charreg import extraction
-from charreg import packaged as packaged_module
-from charreg.detection import DetectedFace, Square, detect_faces, square_of
-from charreg.errors import CharregError
-from charreg.extraction import Exclusion, extract_hr_faces, extract_lr_faces, jittered, match_boxes
-from charreg.faces import LANDMARK_COLUMNS, SMALL_EYES, FaceSet, Pixels, digest_of_faces, open_faces
-from charreg.geometry import check_agreement, compare_geometry, measure_eyes
-from charreg.packaged import compose_scene, find_portraits, make_packaged_photos, take_picture
-from charreg.params import Camera, Params
-from charreg.profiles import apply_profile, read_profile
-from charreg.sources import Box, find_photos
+from charreg.core.errors import CharregError
+from charreg.core.faces import LANDMARK_COLUMNS, SMALL_EYES, FaceSet, Pixels, digest_of_faces, open_faces
+from charreg.core.params import CameraOptions, Params
+from charreg.core.profiles import apply_profile, read_profile
+from charreg.photos import crowds as packaged_module
+from charreg.photos import extraction
+from charreg.photos.crowds import compose_scene, find_portraits, make_packaged_photos, take_picture
+from charreg.photos.detection import DetectedFace, Square, detect_faces, square_of
+from charreg.photos.extraction import Exclusion, extract_hr_faces, extract_lr_faces, jittered, match_boxes
+from charreg.photos.geometry import check_agreement, compare_geometry, measure_eyes
+from charreg.photos.sources import Box, find_photos
 from conftest import ROOT, toy_content
 from data_fixtures import Stages, damaged_files, encoded, odd_files, photo_of, portrait, write_files
 
-CLEAN = Camera(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
+CLEAN = CameraOptions(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.lib.format import write_array
 
-from charreg.errors import CharregError
-from charreg.faces import FaceSet, FaceWriter, digest_of_faces, open_faces
-from charreg.files import sha256_of_file
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet, FaceWriter, digest_of_faces, open_faces
+from charreg.core.files import sha256_of_file
 from conftest import draw_hr_faces
 
 

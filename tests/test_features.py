@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
+from charreg.core.params import Params
+from charreg.core.weights import read_weights
 from charreg.metrics import features as module
 from charreg.metrics.features import (
     FeatureNetwork,
@@ -18,10 +20,8 @@ from charreg.metrics.features import (
     load_efficientnet_lite0,
     load_feature_network,
     load_inception,
-    read_weights,
 )
 from charreg.metrics.frechet import Gaussian, frechet_distance
-from charreg.params import Params
 
 Array = np.ndarray[Any, Any]
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
 from charreg.metrics.fidelity import PSNR_CAP, luminance, measure_fidelity
 
 Array = np.ndarray[Any, Any]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from charreg.extraction import crop_of
-from charreg.faces import LANDMARK_COLUMNS
-from charreg.params import HrSource, Params
-from charreg.resampling import resize_image
+from charreg.core.faces import LANDMARK_COLUMNS
+from charreg.core.params import HrSource, Params
+from charreg.core.resampling import resize_image
+from charreg.photos.extraction import crop_of
 from conftest import draw_face
 from data_fixtures import Stages
 from miniature import write_zip

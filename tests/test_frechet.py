@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
 from charreg.metrics import frechet as module
 from charreg.metrics.bootstrap import centred_interval, multiplicities, resampled_means
 from charreg.metrics.frechet import Gaussian, Moments, bootstrap_frechet, frechet_distance

@@ -14,22 +14,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg import detection, sampling
-from charreg.faces import LANDMARK_COLUMNS, LANDMARKS, FaceSet, FaceWriter, open_faces
-from charreg.jobs import train_fsrnet
-from charreg.jobs.peer import Inputs
-from charreg.jobs.signals import psnr
-from charreg.jobs.train_fsrnet import MIRRORED, TrainFsrnet, heat_maps, l_prior
-from charreg.losses import fool_loss
-from charreg.models import load_model, save_model
+from charreg import sampling
+from charreg.core.faces import LANDMARK_COLUMNS, LANDMARKS, FaceSet, FaceWriter, open_faces
+from charreg.core.models import load_model, save_model
+from charreg.core.params import Params
+from charreg.core.resampling import resize_image, up
+from charreg.core.tensors import to_images
 from charreg.networks.blocks import BatchNorm
 from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import Discriminator
-from charreg.networks.fsrnet import Bottleneck, FSRNet, Hourglass, ResidualBlock, Stages
-from charreg.params import Params
-from charreg.resampling import resize_image, up
-from charreg.sampling import to_images
-from charreg.training import Training
+from charreg.peers import fsrnet as train_fsrnet
+from charreg.peers.base import Inputs
+from charreg.peers.fsrnet import (
+    MIRRORED,
+    Bottleneck,
+    FSRNet,
+    Hourglass,
+    ResidualBlock,
+    Stages,
+    TrainFsrnet,
+    heat_maps,
+    l_prior,
+)
+from charreg.photos import detection
+from charreg.training.loop import Training
+from charreg.training.objectives import generator_loss
+from charreg.training.signals import psnr
 from conftest import draw_hr_faces, rouse
 
 CPU = torch.device("cpu")
@@ -585,7 +595,7 @@ def test_which_loss_of_the_gan_reaches_which_network(build: Build) -> None:
     assert not any(parameter.requires_grad for parameter in job.content.parameters())
     assert all(parameter.requires_grad for parameter in job.d.parameters())  # again
     y = job.network(job.pairs.batch(0)[0])
-    assert reaches(fool_loss(job.d(y)), job.d)  # the trap: D not frozen
+    assert reaches(generator_loss(job.d(y)), job.d)  # the trap: D not frozen
 
 
 def test_a_step_of_the_gan_is_the_published_loss(build: Build) -> None:

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from charreg import executors
-from charreg.errors import CharregError
-from charreg.executors import Workers, map_unordered
-from charreg.faces import FaceSet
-from charreg.journal import JOURNAL, count_records
-from charreg.packaged import make_packaged_photos
-from charreg.params import Params
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet
+from charreg.core.params import Params
+from charreg.photos import executors
+from charreg.photos.crowds import make_packaged_photos
+from charreg.photos.executors import Workers, map_unordered
+from charreg.photos.journal import JOURNAL, count_records
 from conftest import ROOT, toy_content
 from data_fixtures import Stages
 from training_fixtures import ForkServer, Run, wait_for
@@ -284,8 +284,8 @@ def test_what_changed_is_named_and_the_old_photographs_are_not_used(
 
 
 def test_a_photograph_that_changed_is_worked_on_again(tmp_path: Path, raw: Path, stages: Stages) -> None:
-    from charreg.gathering import PhotoScratch
-    from charreg.sources import find_photos
+    from charreg.photos.gathering import PhotoScratch
+    from charreg.photos.sources import find_photos
 
     photos = find_photos("packaged", raw / "photos" / "web").photos
     params = Params.model_validate(toy_content())

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from charreg.errors import CharregError
-from charreg.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics, mean_image
+from charreg.core.errors import CharregError
+from charreg.photos.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics, mean_image
 from conftest import ROOT
 from data_fixtures import set_with_eyes
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charreg.errors import CharregError
-from charreg.extraction import extract_hr_faces
-from charreg.framing import MEAN_FACE, face_of_landmarks
-from charreg.params import Params
-from charreg.sources import find_photos
+from charreg.core.errors import CharregError
+from charreg.core.params import Params
+from charreg.photos.extraction import extract_hr_faces
+from charreg.photos.framing import MEAN_FACE, face_of_landmarks
+from charreg.photos.sources import find_photos
 from miniature import row_of_faces, write_helen
 
 SQUARES = {"100_1": (10.0, 20.0, 100.0), "99_1": (30.0, 8.0, 60.0)}

@@ -7,20 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from charreg.errors import CharregError
-from charreg.faces import FaceWriter, open_faces
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceWriter, open_faces
 from charreg.metrics.identification import (
     area_under_curve,
-    centreface_embedder,
     centreface_gate,
-    embed_for_matching,
     faces_of_people,
     identify,
     make_trials,
     probe_ranks,
     verification_auc,
 )
-from charreg.networks.centreface import CentreFace
+from charreg.networks.centreface import CentreFace, centreface_embedder, embed_for_matching
 from conftest import draw_hr_faces
 
 Array = np.ndarray[Any, Any]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from charreg.images import REASONS, RejectedImage, decode_picture, read_picture
+from charreg.photos.images import REASONS, RejectedImage, decode_picture, read_picture
 from data_fixtures import damaged_files, encoded, odd_files, portrait, write_files
 
 LIMIT = 100_000_000

@@ -12,24 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg import distributed
-from charreg.errors import CharregError
-from charreg.faces import FaceSet, FaceWriter, open_faces
-from charreg.jobs.finetune_joint import FinetuneJoint, FirstStage
-from charreg.jobs.peer import Inputs
-from charreg.jobs.pretrain_cr import PretrainCr
-from charreg.jobs.pretrain_inverse_cr import PretrainInverseCr
-from charreg.jobs.pretrain_sr import PretrainSr
-from charreg.jobs.stabilisers import BRIGHTNESS, SHIFT, Blind, lazy_r1
-from charreg.jobs.train_centreface import TrainCentreface, split_identities
-from charreg.jobs.train_csri import TrainCsri
-from charreg.jobs.train_sicnn import TrainSicnn
-from charreg.losses import l_cr
-from charreg.models import Blueprint, save_model
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet, FaceWriter, open_faces
+from charreg.core.models import Blueprint, save_model
+from charreg.core.params import Params
+from charreg.core.resampling import ds, resize_image
+from charreg.cr.finetune_joint import FinetuneJoint, FirstStage
+from charreg.cr.losses import l_cr
+from charreg.cr.pretrain_cr import PretrainCr
+from charreg.cr.pretrain_inverse_cr import PretrainInverseCr
+from charreg.cr.pretrain_sr import PretrainSr
+from charreg.cr.train_centreface import TrainCentreface, split_identities
 from charreg.networks.centreface import CentreFace
-from charreg.params import Params
-from charreg.resampling import ds, resize_image
-from charreg.training import Job, Training
+from charreg.peers.base import Inputs
+from charreg.peers.csri import TrainCsri
+from charreg.peers.sicnn import TrainSicnn
+from charreg.training import distributed
+from charreg.training.augment import BRIGHTNESS, SHIFT, Augment, lazy_r1
+from charreg.training.job import Job
+from charreg.training.loop import Training
 from conftest import draw_face, draw_genuine_faces, draw_hr_faces, fresh_first_stage, fresh_model, rouse
 
 CPU = torch.device("cpu")
@@ -566,7 +567,7 @@ def test_switches_reach_the_discriminator(build: Build, make_params: Make, name:
 
 def test_jitter_is_small_and_each_images_own(make_params: Make) -> None:
     options = make_params({"pretrain_cr.d_jitter": True, "pretrain_cr.d_noise": 0.0}).pretrain_cr
-    blind = Blind(options, 0, "job")
+    blind = Augment(options, 0, "job")
     flat = blind(torch.full((64, 3, 16, 16), 0.5), 0, "A")
     levels = flat[:, 0, 0, 0]
     assert torch.equal(flat, levels[:, None, None, None].expand_as(flat))
@@ -579,12 +580,12 @@ def test_jitter_is_small_and_each_images_own(make_params: Make) -> None:
     assert moves.abs().max() == SHIFT
     assert {tuple(move) for move in moves.T.tolist()} > {(0, 0)}
     assert torch.equal(blind(x, 5, "A"), blind(x, 5, "A"))
-    for other in (blind(x, 6, "A"), blind(x, 5, "R"), Blind(options, 1, "job")(x, 5, "A")):
+    for other in (blind(x, 6, "A"), blind(x, 5, "R"), Augment(options, 1, "job")(x, 5, "A")):
         assert not torch.equal(blind(x, 5, "A"), other)
 
 
 def test_jitter_passes_gradients(make_params: Make) -> None:
-    blind = Blind(make_params({"pretrain_cr.d_jitter": True, "pretrain_cr.d_noise": 0.1}).pretrain_cr, 0, "job")
+    blind = Augment(make_params({"pretrain_cr.d_jitter": True, "pretrain_cr.d_noise": 0.1}).pretrain_cr, 0, "job")
     x = torch.rand(2, 3, 16, 16, requires_grad=True)
     blind(x, 0, "R").sum().backward()
     assert x.grad is not None
@@ -864,7 +865,7 @@ def test_a_folder_without_a_network_of_stage_2_is_named(
 def test_df_needs_the_recognisers_embedding(make_params: Make, face_sets: tuple[FaceSet, FaceSet]) -> None:
     """The embedding's width comes from the model, not from params that stage 2 does not read."""
     params = make_params()
-    blueprint = Blueprint("CentreFace", {"width": 0.0625, "embedding": 5, "batch_norm": False})
+    blueprint = Blueprint.of(CentreFace, {"width": 0.0625, "embedding": 5, "batch_norm": False})
     first = fresh_first_stage(params)
     first = type(first)(**{**vars(first), "centreface": fresh_model({"centreface": blueprint})})
     job = FinetuneJoint("cr", params, *face_sets, first, CPU)

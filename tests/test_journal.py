@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charreg.errors import CharregError
-from charreg.found import Found, pack, unpack
-from charreg.journal import HEAD, Journal, count_records
+from charreg.core.errors import CharregError
+from charreg.photos.journal import HEAD, Journal, count_records
+from charreg.photos.records import Found, pack, unpack
 
 RESULTS = {2: b"two", 0: b"", 3: bytes(range(256)) * 40}
 

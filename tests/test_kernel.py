@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
 from charreg.metrics import kernel as module
 from charreg.metrics.bootstrap import multiplicities
 from charreg.metrics.kernel import bootstrap_kernel, kernel, kernel_distance, squared_mmd

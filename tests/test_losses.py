@@ -7,11 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg import losses
-from charreg.losses import freeze, move_centres, r1_penalty
-from charreg.models import Blueprint
-from charreg.resampling import ds_area
-from charreg.sampling import to_tensor
+from charreg.core.models import Blueprint
+from charreg.core.resampling import ds_area
+from charreg.core.tensors import to_tensor
+from charreg.cr import losses
+from charreg.cr.losses import move_centres
+from charreg.networks.blocks import freeze
+from charreg.networks.centreface import CentreFace
+from charreg.training.augment import r1_penalty
 from conftest import fresh_model, smooth_images
 
 LOG2 = 0.6931471805599453  # sp(0)
@@ -104,12 +107,12 @@ def test_unsupervised_weight_belongs_to_equation_7() -> None:
 
 def test_one_sided_label_smoothing() -> None:
     # target 0.9 for real: -0.9 log s(1) - 0.1 log(1 - s(1)) = 0.9 sp(-1) + 0.1 sp(1) = sp(-1) + 0.1; fake untouched
-    found = losses.judge_loss(torch.tensor([1.0]), torch.tensor([-2.0]), smoothing=0.1)
+    found = losses.discriminator_loss(torch.tensor([1.0]), torch.tensor([-2.0]), smoothing=0.1)
     assert found.item() == pytest.approx(SPM1 + 0.1 + SPM2)
     by_definition = F.binary_cross_entropy_with_logits(torch.tensor([1.0]), torch.tensor([0.9])) + SPM2
     assert found.item() == pytest.approx(by_definition.item())
-    smallest = min(losses.judge_loss(torch.tensor([x / 100]), torch.zeros(1), 0.1).item() for x in range(800))
-    best = losses.judge_loss(torch.tensor([math.log(9)]), torch.zeros(1), 0.1).item()  # s(log 9) = 0.9
+    smallest = min(losses.discriminator_loss(torch.tensor([x / 100]), torch.zeros(1), 0.1).item() for x in range(800))
+    best = losses.discriminator_loss(torch.tensor([math.log(9)]), torch.zeros(1), 0.1).item()  # s(log 9) = 0.9
     assert best == pytest.approx(smallest, abs=1e-5)
 
 
@@ -117,7 +120,7 @@ def test_one_sided_label_smoothing() -> None:
 @pytest.mark.parametrize("fake", EXTREME)
 def test_gan_losses_and_gradients_stay_finite(real: float, fake: float) -> None:
     logits = torch.tensor([real, fake], requires_grad=True)
-    loss = losses.judge_loss(logits[:1], logits[1:], smoothing=0.1) + losses.fool_loss(logits[1:])
+    loss = losses.discriminator_loss(logits[:1], logits[1:], smoothing=0.1) + losses.generator_loss(logits[1:])
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient).all()
@@ -127,7 +130,7 @@ def test_gan_losses_and_gradients_stay_finite(real: float, fake: float) -> None:
 def test_saturating_form_would_starve_a_bad_generator() -> None:
     """The generator's form: at D = -20 the non-saturating gradient is -1, the minimax one vanishes."""
     logits = torch.tensor([-20.0], requires_grad=True)
-    (right,) = torch.autograd.grad(losses.fool_loss(logits), logits)
+    (right,) = torch.autograd.grad(losses.generator_loss(logits), logits)
     (wrong,) = torch.autograd.grad(-F.softplus(logits).mean(), logits)
     assert right.item() == pytest.approx(-1)
     assert abs(wrong.item()) < 1e-6
@@ -175,7 +178,7 @@ def test_centre_update() -> None:
 
 
 def toy_recogniser() -> nn.Module:
-    model = fresh_model({"fr": Blueprint("CentreFace", {"width": 0.0625, "embedding": 8, "batch_norm": True})})
+    model = fresh_model({"fr": Blueprint.of(CentreFace, {"width": 0.0625, "embedding": 8, "batch_norm": True})})
     return model.networks["fr"]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from charreg.jobs.lr_distance import LrDistance
+from charreg.metrics.lr_distance import LrDistance
 from conftest import smooth_images
 
 

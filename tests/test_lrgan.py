@@ -12,18 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg.jobs import stabilisers, train_lrgan
-from charreg.jobs.peer import Inputs
-from charreg.jobs.train_lrgan import LOSSES, TrainLrgan, hinge_fool, hinge_judge, standard_normal
-from charreg.models import load_model, save_model
+from charreg.core.models import load_model, save_model
+from charreg.core.params import Params
+from charreg.core.resampling import ds, ds_area, up
+from charreg.core.tensors import to_images
 from charreg.networks.blocks import BatchNorm, ResidualBlock
 from charreg.networks.centreface import CentreFace
-from charreg.networks.lrgan import HighToLow
 from charreg.networks.super_resolver import SuperResolver
-from charreg.params import Params
-from charreg.resampling import ds, ds_area, up
-from charreg.sampling import to_images
-from charreg.training import Losses, Training
+from charreg.peers import lrgan as train_lrgan
+from charreg.peers.base import Inputs
+from charreg.peers.lrgan import LOSSES, HighToLow, TrainLrgan, hinge_discriminator, hinge_generator, standard_normal
+from charreg.training import augment as stabilisers
+from charreg.training.job import Losses
+from charreg.training.loop import Training
 from conftest import draw_genuine_faces, draw_hr_faces, rouse
 
 CPU = torch.device("cpu")
@@ -243,15 +244,15 @@ def test_discriminators_judge_their_sizes_with_spectral_norm(build: Build) -> No
 
 def test_losses_are_hinges_with_a_side_each() -> None:
     real, fake = torch.tensor([2.0, 0.5], requires_grad=True), torch.tensor([-2.0, 0.5], requires_grad=True)
-    loss = hinge_judge(real, fake)
+    loss = hinge_discriminator(real, fake)
     assert loss.item() == (0 + 0.5) / 2 + (0 + 1.5) / 2
     loss.backward()
     assert real.grad is not None
     assert fake.grad is not None
     assert real.grad.tolist() == [0, -0.5]  # what is clear already teaches nothing
     assert fake.grad.tolist() == [0, 0.5]
-    assert hinge_fool(fake).item() == 0.75
-    swapped, softplus = hinge_judge(fake, real), F.softplus(-real).mean() + F.softplus(fake).mean()
+    assert hinge_generator(fake).item() == 0.75
+    swapped, softplus = hinge_discriminator(fake, real), F.softplus(-real).mean() + F.softplus(fake).mean()
     assert loss.item() not in (swapped.item(), softplus.item())
 
 

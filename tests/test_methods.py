@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from charreg.errors import CharregError
-from charreg.faces import FaceSet, FaceWriter, digest_of_faces, open_faces
-from charreg.methods import Method, load_method, resolve_faces, resolve_images
-from charreg.models import Blueprint, compose, save_model
-from charreg.params import Params
-from charreg.resampling import resize_image, up
-from charreg.sampling import to_images, to_tensor
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet, FaceWriter, digest_of_faces, open_faces
+from charreg.core.methods import Method, load_method, resolve_faces, resolve_images
+from charreg.core.models import Blueprint, compose, save_model
+from charreg.core.params import Params
+from charreg.core.resampling import resize_image, up
+from charreg.core.tensors import to_images, to_tensor
+from charreg.cr.regulariser import Regulariser
+from charreg.networks.super_resolver import SuperResolver
 from conftest import draw_genuine_faces, fresh_model
 
 CPU = torch.device("cpu")
@@ -153,8 +155,8 @@ def test_batches_do_not_change_the_faces(toy_params: Params, genuine_faces: Face
     arguments = {**toy_params.regulariser.model_dump(mode="json"), "norm": "bn"}
     sr_arguments = {**toy_params.super_resolver.model_dump(mode="json"), "norm": "bn"}
     blueprints = {
-        "regulariser": Blueprint("Regulariser", arguments),
-        "super_resolver": Blueprint("SuperResolver", sr_arguments),
+        "regulariser": Blueprint.of(Regulariser, arguments),
+        "super_resolver": Blueprint.of(SuperResolver, sr_arguments),
     }
     networks = {name: network.train() for name, network in fresh_model(blueprints).networks.items()}
     (tmp_path / "model").mkdir()
@@ -196,7 +198,7 @@ def test_index_rows_survive(recorded: Method, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_super_resolver_is_no_method(tmp_path: Path) -> None:
-    blueprints = {"regulariser": Blueprint("Regulariser", {"width": 4, "blocks": 1})}
+    blueprints = {"regulariser": Blueprint.of(Regulariser, {"width": 4, "blocks": 1})}
     save_model(tmp_path, fresh_model(blueprints).networks, blueprints, {})
     with pytest.raises(CharregError, match="wanted a super_resolver") as caught:
         load_method(tmp_path, CPU)

@@ -11,16 +11,20 @@ import pytest
 import torch
 from torch import nn
 
-from charreg.errors import CharregError
-from charreg.models import Blueprint, compose, load_model, part, save_model
+from charreg.core.errors import CharregError
+from charreg.core.models import Blueprint, compose, load_model, part, save_model
+from charreg.cr.regulariser import Regulariser
+from charreg.networks.centreface import CentreFace
+from charreg.networks.discriminators import Discriminator, FeatureDiscriminator
+from charreg.networks.super_resolver import SuperResolver
 from conftest import rouse
 
 SMALL = {
-    "regulariser": Blueprint("Regulariser", {"width": 4, "blocks": 1}),
-    "super_resolver": Blueprint("SuperResolver", {"width": 4, "blocks": [1, 1, 1], "output": "residual"}),
-    "discriminator": Blueprint("Discriminator", {"size": 16, "width": 4, "pooling": "early"}),
-    "feature_discriminator": Blueprint("FeatureDiscriminator", {"embedding": 8, "widths": [8, 4]}),
-    "centreface": Blueprint("CentreFace", {"width": 0.0625, "embedding": 8, "batch_norm": True}),
+    "regulariser": Blueprint.of(Regulariser, {"width": 4, "blocks": 1}),
+    "super_resolver": Blueprint.of(SuperResolver, {"width": 4, "blocks": [1, 1, 1], "output": "residual"}),
+    "discriminator": Blueprint.of(Discriminator, {"size": 16, "width": 4, "pooling": "early"}),
+    "feature_discriminator": Blueprint.of(FeatureDiscriminator, {"embedding": 8, "widths": [8, 4]}),
+    "centreface": Blueprint.of(CentreFace, {"width": 0.0625, "embedding": 8, "batch_norm": True}),
 }
 
 

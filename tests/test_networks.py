@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charreg.complexity import PAPER, build_networks, countings
+from charreg.core.resampling import up
+from charreg.core.tensors import to_tensor
+from charreg.cr.regulariser import Regulariser
 from charreg.networks.blocks import BatchNorm, DiscriminatorBlock, ResidualBlock, ResidualGroup, Upsampler
 from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import POOLED, Discriminator, FeatureDiscriminator
-from charreg.networks.regulariser import Regulariser
 from charreg.networks.super_resolver import SuperResolver
-from charreg.resampling import up
-from charreg.sampling import to_tensor
 from conftest import smooth_images
 
 

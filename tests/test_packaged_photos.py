@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from charreg import packaged
-from charreg.errors import CharregError
-from charreg.files import sha256_of_file
-from charreg.packaged import (
+from charreg.core.errors import CharregError
+from charreg.core.files import sha256_of_file
+from charreg.core.params import CameraOptions, Params
+from charreg.photos import crowds as packaged
+from charreg.photos.crowds import (
     compose_scene,
     find_portraits,
     from_light,
@@ -23,10 +24,9 @@ from charreg.packaged import (
     take_picture,
     to_light,
 )
-from charreg.params import Camera, Params
-from charreg.sources import find_photos
+from charreg.photos.sources import find_photos
 
-CLEAN = Camera(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
+CLEAN = CameraOptions(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from charreg.packaged import make_packaged_photos
-from charreg.params import PackagedPhotos
-from charreg.profiles import apply_profile, read_profile
+from charreg.core.params import PackagedPhotosOptions
+from charreg.core.profiles import apply_profile, read_profile
+from charreg.photos.crowds import make_packaged_photos
 from miniature import jpeg, write_helen, write_video
 from test_pipeline import Project, copy_project
 
@@ -113,7 +113,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     roles = {key: read_profile(folder / "profiles/paper.yaml")[key] for key in ("hr_roles", "lr_roles")}
     small = apply_profile(apply_profile(content, roles), read_profile(folder / "profiles/smoke.yaml"))
     small["lr_roles"]["cctv"]["stride"] = 1  # of so few frames
-    shipped = PackagedPhotos.model_validate({**content["packaged_photos"], "photos": PHOTOS})
+    shipped = PackagedPhotosOptions.model_validate({**content["packaged_photos"], "photos": PHOTOS})
     made = tmp_path_factory.mktemp("made")
     make_packaged_photos(made, shipped, 0)
     raw = folder / "data/raw"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from charreg.errors import CharregError, run
-from charreg.params import Params, read_all_params, read_params, scaled_iterations
+from charreg.core.errors import CharregError, run
+from charreg.core.params import Params, read_all_params, read_params, scaled_iterations
 from conftest import ROOT, toy_content
 
 Write = Callable[..., Path]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from charreg.errors import CharregError
-from charreg.extraction import extract_lr_faces
-from charreg.params import Params
-from charreg.sources import Box, find_photos
+from charreg.core.errors import CharregError
+from charreg.core.params import Params
+from charreg.photos.extraction import extract_lr_faces
+from charreg.photos.sources import Box, find_photos
 from miniature import write_pipa
 
 

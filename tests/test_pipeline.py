@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from charreg.profiles import apply_profile, read_profile
+from charreg.core.profiles import apply_profile, read_profile
 from conftest import ROOT
 from test_adding_a_method import example
 

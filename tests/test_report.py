@@ -17,19 +17,19 @@ import pytest
 import yaml
 from PIL import Image
 
-from charreg.errors import CharregError
-from charreg.evaluation import over_seeds
-from charreg.faces import FaceWriter, Pixels, open_faces
-from charreg.files import sha256_of_file
-from charreg.params import METHODS, check_params
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceWriter, Pixels, open_faces
+from charreg.core.files import sha256_of_file
+from charreg.core.params import METHODS, check_params
+from charreg.metrics.evaluate import over_seeds
 from charreg.report import costs, figures, markdown, tables
 from charreg.report.figures import Folders, chosen_faces, draw_curves, draw_faces, read_series
-from charreg.report.findings import Claim, extreme, paragraph, verdict
-from charreg.report.layout import Column, Table, marks, to_csv, to_markdown
 from charreg.report.markdown import Inputs, write_report
+from charreg.report.markup import Column, Table, marks, to_csv, to_markdown
 from charreg.report.published import COSTS, LR_SPACE, PEERS, ROWS, in_order, row_of
 from charreg.report.results import Measure, read_json, read_results
 from charreg.report.settings import departures, stabilisers
+from charreg.report.verdicts import Claim, extreme, paragraph, verdict
 from conftest import ROOT
 
 # What the paper prints, copied from its Tables 1 to 7 and its paragraph on complexity.

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charreg.faces import Pixels
-from charreg.resampling import ds, ds_area, resize_image, up
-from charreg.sampling import to_images, to_tensor
+from charreg.core.faces import Pixels
+from charreg.core.resampling import ds, ds_area, resize_image, up
+from charreg.core.tensors import to_images, to_tensor
 from conftest import smooth_images
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from charreg.params import read_all_params
+from charreg.core.params import read_all_params
 from conftest import ROOT
 
 SETS = ("web", "cctv")

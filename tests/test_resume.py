@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from charreg.checkpoint import _digest
-from charreg.params import JOINT_VARIANTS, Peers
+from charreg.core.params import JOINT_VARIANTS, Peers
+from charreg.training.checkpoint import _digest
 from conftest import draw_hr_faces
 from training_fixtures import JOBS, PEER_STAGES, ROOT, SHORT, VARIANT_STAGES, Run, Workshop, section_of
 

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from charreg import sampling
-from charreg.faces import FaceSet
-from charreg.jobs import stabilisers
-from charreg.jobs.data import Genuine, Pairs
-from charreg.jobs.stabilisers import Blind
-from charreg.params import Params
-from charreg.resampling import resize_image
-from charreg.sampling import Stream, my_share, take, to_images, to_tensor, torch_seed
+from charreg.core.faces import FaceSet
+from charreg.core.params import Params
+from charreg.core.resampling import resize_image
+from charreg.core.seeding import torch_seed
+from charreg.core.tensors import to_images, to_tensor
+from charreg.training import augment as stabilisers
+from charreg.training.augment import Augment
+from charreg.training.batches import Genuine, Pairs, Stream, my_share, take
 from conftest import draw_face
 
 CPU = torch.device("cpu")
@@ -83,7 +84,7 @@ def test_shares_of_the_processes_make_up_the_global_batch(
 ) -> None:
     pairs, genuine = Pairs(hr_faces, 8, 0, CPU), Genuine(genuine_faces, 8, 0, CPU)
     options = toy_params.pretrain_cr.model_copy(update={"d_noise": 0.1, "d_jitter": True})
-    blind = Blind(options, 0, "job")
+    blind = Augment(options, 0, "job")
     A, H = pairs.batch(3)
     G = genuine.batch(3)
     shown = blind(A, 3, "A")

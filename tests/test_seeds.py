@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from charreg.errors import CharregError
-from charreg.evaluation import over_seeds
-from charreg.models import compose, load_model, seed_folder, seed_folders
+from charreg.core.errors import CharregError
+from charreg.core.models import compose, load_model, seed_folder, seed_folders
+from charreg.metrics.evaluate import over_seeds
 from training_fixtures import Run, Workshop
 
 pytest_plugins = ["training_fixtures"]

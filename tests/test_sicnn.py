@@ -15,18 +15,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charreg import sampling
-from charreg.faces import FaceSet
-from charreg.jobs import train_sicnn
-from charreg.jobs.peer import Inputs
-from charreg.jobs.signals import in_batches, psnr
-from charreg.jobs.train_sicnn import TrainSicnn, l_a_softmax, l_super_identity
-from charreg.models import load_model, save_model
+from charreg.core.faces import FaceSet
+from charreg.core.models import load_model, save_model
+from charreg.core.params import Params
+from charreg.core.resampling import up
+from charreg.core.tensors import to_images, to_tensor
 from charreg.networks.centreface import CentreFace
-from charreg.networks.sicnn import AngularClassifier, CnnH, CnnR, DenseBlock, ResidualPair, psi
-from charreg.params import Params
-from charreg.resampling import up
-from charreg.sampling import to_images, to_tensor
-from charreg.training import Training
+from charreg.peers import sicnn as train_sicnn
+from charreg.peers.base import Inputs
+from charreg.peers.sicnn import (
+    AngularClassifier,
+    CnnH,
+    CnnR,
+    DenseBlock,
+    ResidualPair,
+    TrainSicnn,
+    l_a_softmax,
+    l_super_identity,
+    psi,
+)
+from charreg.training.loop import Training
+from charreg.training.signals import in_batches, psnr
 from conftest import draw_hr_faces
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from charreg.errors import CharregError
-from charreg.faces import LANDMARK_COLUMNS
-from charreg.sources import Box, find_photos, read_photo
+from charreg.core.errors import CharregError
+from charreg.core.faces import LANDMARK_COLUMNS
+from charreg.photos.sources import Box, find_photos, read_photo
 from data_fixtures import encoded, odd_files, portrait, write_files
 from miniature import write_tar, write_zip
 

@@ -13,19 +13,18 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from charreg.errors import CharregError
-from charreg.faces import FaceSet
-from charreg.jobs.content import VGG_FACTOR, ContentLoss, face_content, vgg_content
-from charreg.jobs.peer import Inputs
-from charreg.jobs.signals import in_batches, psnr
-from charreg.jobs.train_srgan import TrainSrgan
-from charreg.models import load_model, save_model
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet
+from charreg.core.models import load_model, save_model
+from charreg.core.params import Params
+from charreg.core.resampling import up
 from charreg.networks.blocks import BatchNorm
 from charreg.networks.centreface import CentreFace
-from charreg.networks.srgan import Discriminator, Generator
-from charreg.params import Params
-from charreg.resampling import up
-from charreg.training import Training
+from charreg.networks.content import VGG_FACTOR, ContentLoss, face_content, vgg_content
+from charreg.peers.base import Inputs
+from charreg.peers.srgan import Discriminator, Generator, TrainSrgan
+from charreg.training.loop import Training
+from charreg.training.signals import in_batches, psnr
 from conftest import draw_hr_faces
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charreg.errors import CharregError
-from charreg.images import RejectedImage
-from charreg.sources import Photo, find_photos, read_photo, video
+from charreg.core.errors import CharregError
+from charreg.photos.images import RejectedImage
+from charreg.photos.sources import Photo, find_photos, read_photo, video
 from data_fixtures import Stages
 from miniature import write_surveillance, write_video
 

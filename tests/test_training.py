@@ -16,12 +16,15 @@ import pytest
 import torch
 from torch import nn
 
-from charreg import training as training_module
-from charreg.checkpoint import Scratch
-from charreg.errors import CharregError
-from charreg.models import Blueprint
-from charreg.params import Schedule
-from charreg.training import Job, Losses, Training, train, without_gradients, write_table
+from charreg.core.errors import CharregError
+from charreg.core.models import Blueprint
+from charreg.core.params import Schedule
+from charreg.cr.regulariser import Regulariser
+from charreg.training import loop as training_module
+from charreg.training.checkpoint import Scratch
+from charreg.training.export import write_table
+from charreg.training.job import Job, Losses, without_gradients
+from charreg.training.loop import Training, train
 from training_fixtures import Workshop, wait_for
 
 pytest_plugins = ["training_fixtures"]
@@ -49,7 +52,7 @@ class Toy(Job):
         }
         schedule = Schedule(**{**options, **changes})
         super().__init__(0, schedule, schedule.iterations, torch.device("cpu"))
-        blueprint = Blueprint("Regulariser", {"width": 2, "blocks": 1, "norm": "bn", "output": "residual"})
+        blueprint = Blueprint.of(Regulariser, {"width": 2, "blocks": 1, "norm": "bn", "output": "residual"})
         self.network = self.add_network("regulariser", blueprint)
         self.add_adam("adam", [self.network], schedule.lr, (0.9, 0.999))
         self.rates_seen: list[float] = []

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg import distributed, sampling
-from charreg.faces import FaceSet
-from charreg.jobs.peer import Inputs
-from charreg.jobs.signals import psnr
-from charreg.jobs.train_vdsr import TrainVdsr
+from charreg import sampling
+from charreg.core.faces import FaceSet
+from charreg.core.params import Params
+from charreg.core.resampling import up
 from charreg.networks.centreface import CentreFace
-from charreg.networks.vdsr import Vdsr
-from charreg.params import Params
-from charreg.resampling import up
-from charreg.training import Training
+from charreg.peers.base import Inputs
+from charreg.peers.vdsr import TrainVdsr, Vdsr
+from charreg.training import distributed
+from charreg.training.loop import Training
+from charreg.training.signals import psnr
 from conftest import draw_hr_faces, rouse
 
 CPU = torch.device("cpu")
@@ -228,7 +228,7 @@ def test_two_jobs_of_one_seed_train_alike(build: Build, optim: str) -> None:
 
 
 def test_what_it_exports(build: Build, tmp_path: Path) -> None:
-    from charreg.models import load_model, save_model
+    from charreg.core.models import load_model, save_model
 
     job = build(colour="y")
     assert (job.exports, job.averaged, job.label) == (("super_resolver",), ("super_resolver",), "")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from charreg import weights as module
-from charreg.errors import CharregError
-from charreg.weights import KNOWN, CarefulRedirects, WeightFile, fetch
+from charreg.app import weights as module
+from charreg.app.weights import KNOWN, CarefulRedirects, WeightFile, fetch
+from charreg.core.errors import CharregError
 from conftest import ROOT
 
 CONTENT = bytes(range(256)) * 2000  # half a megabyte
@@ -248,7 +248,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
 
 def test_the_command_takes_another_address_but_no_other_file(server: Server, tmp_path: Path) -> None:
     """Its own hash is not that of the toy file: refused, in one line, from a server of the user's choice."""
-    words = [sys.executable, "-m", "charreg.cli", "fetch-weights", "vgg19", "--url", server.url()]
+    words = [sys.executable, "-m", "charreg.app.cli", "fetch-weights", "vgg19", "--url", server.url()]
     done = subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
@@ -271,7 +271,7 @@ def test_the_command_prints_what_to_set(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from charreg.cli import fetch_weights
+    from charreg.app.cli import fetch_weights
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(KNOWN, "vgg19", replace(KNOWN["vgg19"], url=server.url(), sha256=SHA256[:8]))

@@ -235,7 +235,7 @@ def toy_state(step: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def save_toy_states(root: str, first: int, last: int) -> None:
     """What a training does with its scratch, without the training."""
-    from charreg.checkpoint import Scratch
+    from charreg.training.checkpoint import Scratch
 
     scratch = Scratch("toy", {"params": 1}, Path(root))
     with scratch.hold():
@@ -369,8 +369,8 @@ def mark_faces(faces: Any, folder: Path) -> None:
 
     They get a grain too: in flat areas the maxima that max-pooling picks are tied, and rounding would decide.
     """
-    from charreg.faces import LANDMARK_COLUMNS, FaceWriter
-    from charreg.resampling import resize_image
+    from charreg.core.faces import LANDMARK_COLUMNS, FaceWriter
+    from charreg.core.resampling import resize_image
 
     random = np.random.default_rng(0)
     folder.mkdir()
@@ -389,8 +389,8 @@ class Workshop:
 
     def __init__(self, folder: Path, server: ForkServer, changes: Mapping[str, Any] | None = None) -> None:
         # imported here: the fork server must not know charreg, a run may bring a changed copy
-        from charreg.models import save_model
-        from charreg.params import Params
+        from charreg.core.models import save_model
+        from charreg.core.params import Params
         from conftest import draw_genuine_faces, draw_hr_faces, fresh_first_stage, toy_content
 
         self.folder, self.server = folder, server

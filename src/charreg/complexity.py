@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from charreg.machine import machine, versions
-from charreg.networks.cyclegan import PatchDiscriminator, TranslatingSuperResolver, Translator
+from charreg.core.runtime import machine, versions
+from charreg.cr.regulariser import Regulariser
 from charreg.networks.discriminators import Discriminator, FeatureDiscriminator
-from charreg.networks.lrgan import HighToLow
-from charreg.networks.regulariser import Regulariser
 from charreg.networks.super_resolver import SuperResolver
+from charreg.peers.cyclegan import PatchDiscriminator, TranslatingSuperResolver, Translator
+from charreg.peers.lrgan import HighToLow
 
 PAPER: dict[str, Any] = {
     "super_resolver": {"width": 64, "blocks": (12, 3, 2), "norm": "bn", "output": "tanh"},

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from charreg.sampling import random_numbers
+from charreg.core.seeding import random_numbers
 
 RESAMPLES = 8  # drawn at a time where images are many
 Floats = npt.NDArray[np.float64]

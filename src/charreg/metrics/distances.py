@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charreg.errors import RESTORE, CharregError
-from charreg.faces import FaceSet, digest_of_faces
-from charreg.files import sha256_of_file, write_json
+from charreg.core.errors import RESTORE, CharregError
+from charreg.core.faces import FaceSet, digest_of_faces
+from charreg.core.files import sha256_of_file, write_json
+from charreg.core.params import EvaluateOptions
 from charreg.metrics.bootstrap import centred_interval
 from charreg.metrics.features import FeatureNetwork
 from charreg.metrics.frechet import BLOCK, Gaussian, Moments, bootstrap_frechet, frechet_distance
 from charreg.metrics.kernel import bootstrap_kernel, kernel_distance
 from charreg.metrics.scores import Scores
-from charreg.params import Evaluate
 
 PARTS = ("hr", "lr", "lr_a", "lr_b")
 ARRAYS = ("mean", "root", "sample")
@@ -38,7 +38,7 @@ class Reference:
     sample: npt.NDArray[np.float32]
 
 
-def write_reference(hr: FaceSet, network: FeatureNetwork, options: Evaluate, out: Path) -> None:
+def write_reference(hr: FaceSet, network: FeatureNetwork, options: EvaluateOptions, out: Path) -> None:
     """Write the four parts of an HR face set into an existing folder; memory does not grow with the set.
 
     Raises CharregError when the set has no artificial faces or too few faces.
@@ -141,11 +141,11 @@ def open_reference(folder: Path, network: FeatureNetwork) -> dict[str, Reference
         meta = json.loads(note.read_text(encoding="utf-8"))
         found, digests, counts = {key: meta[key] for key in _dialect(network)}, meta["sha256"], meta["counts"]
     except FileNotFoundError:
-        raise CharregError(f"{note}: not found, wanted what stage reference_features writes; run dvc repro") from None
+        raise CharregError(f"{note}: not found, wanted what stage benchmark writes; run dvc repro") from None
     except (ValueError, KeyError, TypeError):
-        raise CharregError(f"{note}: not the note of reference features; repeat stage reference_features") from None
+        raise CharregError(f"{note}: not the note of reference features; repeat stage benchmark") from None
     if found != _dialect(network):
-        raise CharregError(f"{note}: found {found}, wanted {_dialect(network)}; repeat stage reference_features")
+        raise CharregError(f"{note}: found {found}, wanted {_dialect(network)}; repeat stage benchmark")
     parts = {}
     for part in PARTS:
         arrays = []
@@ -162,7 +162,7 @@ def measure_distances(
     reference: Reference,
     features: npt.NDArray[np.float32],
     network: FeatureNetwork,
-    options: Evaluate,
+    options: EvaluateOptions,
     seed: int,
     prefix: str = "",
 ) -> Scores:

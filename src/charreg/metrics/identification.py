@@ -6,7 +6,7 @@ by the cosine of embeddings, the face's plus its mirror image's. The trials depe
 every method is measured on the same ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from charreg.errors import CharregError
-from charreg.faces import FaceSet
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet
+from charreg.core.seeding import random_numbers
 from charreg.metrics.bootstrap import Floats, centred_interval, multiplicities
 from charreg.metrics.scores import Scores
-from charreg.sampling import channels_last, random_numbers, to_tensor
+from charreg.networks.centreface import centreface_embedder, embed_for_matching
 
-Embedder = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]  # uint8 [N, 64, 64, 3] to floats [N, E]
 Indices = npt.NDArray[np.int64]
 
 RANKS = (1, 5, 20)
@@ -75,16 +75,6 @@ def _make_trial(people: list[Indices], albums: Sequence[str], seed: int, cross_a
         probes += others
         wanted += [position] * len(others)
     return Trial(np.array(gallery), np.array(probes), np.array(wanted))
-
-
-def embed_for_matching(embed: Embedder, images: npt.NDArray[Any], match_input: str = "embedding+mirror") -> Floats:
-    """Unit vectors [N, E] of uint8 [N, S, S, 3]: the embedding, plus that of the mirror image if asked."""
-    vectors = embed(images).astype(np.float64)
-    if match_input == "embedding+mirror":
-        vectors = vectors + embed(images[:, :, ::-1])
-    if vectors.ndim != 2 or len(vectors) != len(images) or not np.isfinite(vectors).all():
-        raise CharregError(f"embedding: found {vectors.shape} or values not finite, wanted [{len(images)}, E]")
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 def probe_ranks(vectors: Floats, trial: Trial) -> Indices:
@@ -154,25 +144,6 @@ def area_under_curve(positive: Floats, negative: Floats) -> float:
     ordered = np.sort(negative)
     below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
     return float(below.mean() / (2 * len(ordered)))
-
-
-def centreface_embedder(module: nn.Module, device: torch.device, batch: int = 64) -> Embedder:
-    """The embedding of a CentreFace network, in evaluation mode and without gradients, batch by batch."""
-
-    def embed(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (64, 64, 3):
-            raise CharregError(f"faces: found {images.dtype} {images.shape}, wanted uint8 [N, 64, 64, 3]")
-        training = module.training
-        channels_last(module).to(device).eval()
-        with torch.inference_mode():
-            found = [
-                module(to_tensor(images[start : start + batch]).to(device)).float().cpu().numpy()
-                for start in range(0, len(images), batch)
-            ]
-        module.train(training)
-        return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
-
-    return embed
 
 
 def centreface_gate(module: nn.Module, faces: FaceSet, seed: int, device: torch.device) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
+from charreg.core.seeding import random_numbers
 from charreg.metrics.bootstrap import Floats, multiplicities, resampled_means
-from charreg.sampling import random_numbers
 
 SCALE = 1000.0  # printed, as everywhere, times a thousand
 AT_ONCE = 4096  # features of both sets together; up to this many, all kernel values are held (134 MB)

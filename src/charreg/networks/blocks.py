@@ -108,3 +108,8 @@ def zero_initialise(layer: nn.Conv2d) -> None:
     """Make a layer return zeros until it is trained."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """Evaluation mode, parameters without gradient; gradients still FLOW THROUGH to the input (eq. 8)."""
+    return network.eval().requires_grad_(False)

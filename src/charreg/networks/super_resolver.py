@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from charreg.core.resampling import up
 from charreg.networks.blocks import Activation, Norm, ResidualGroup, Upsampler, activation_layer, zero_initialise
-from charreg.resampling import up
 
 
 class SuperResolver(nn.Module):

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from charreg.params import Params
-from charreg.report.findings import Claim, listed, paragraph
-from charreg.report.layout import Column, Table
+from charreg.core.params import Params
+from charreg.report.markup import Column, Table
 from charreg.report.published import COSTS, GENUINE, PAIRS, Learned, Row
 from charreg.report.results import Measure, Results, other_seeds
+from charreg.report.verdicts import Claim, listed, paragraph
 
 COUNTINGS = {
     "deployed_genuine": "deployed, genuine input (super-resolver + regulariser)",
@@ -229,7 +229,7 @@ def budget_sentence(results: Results, params: Params) -> str:
         text += f" All of them are then scaled by {params.epoch_scale:g}."
     equal, different, unknown = [], [], []
     for row in results.rows:
-        if row.method not in params.peers.names():
+        if row.method not in params.peers:
             continue
         found, wanted = params.peers[row.method].iterations, rule.get(row.learned)
         if wanted is None:
@@ -240,7 +240,7 @@ def budget_sentence(results: Results, params: Params) -> str:
             different.append(f"{row.label} ({found:,}, wanted {wanted:,})")
     text += f" Equal by it: {listed(equal)}." if equal else ""
     text += f" **Not equal:** {listed(different)}." if different else ""
-    odd = {row.label: params.peers[row.method].batch for row in results.rows if row.method in params.peers.names()}
+    odd = {row.label: params.peers[row.method].batch for row in results.rows if row.method in params.peers}
     odd = {label: batch for label, batch in odd.items() if batch != params.pretrain_sr.batch}
     if odd:
         sizes = listed([f"{label} {batch}" for label, batch in odd.items()])

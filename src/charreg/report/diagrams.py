@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Line
 
-from charreg.files import write_bytes
+from charreg.core.files import write_bytes
 
 WIDTH = 900
 PT = 0.72  # of one px: the page is nine inches wide

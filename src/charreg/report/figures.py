@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image, ImageDraw, ImageFont
 
-from charreg.errors import CharregError
-from charreg.faces import Pixels, open_faces
-from charreg.files import write_bytes
+from charreg.core.errors import CharregError
+from charreg.core.faces import Pixels, open_faces
+from charreg.core.files import write_bytes
 from charreg.report.published import FIGURE_4, PEERS, ROLES
 
 SIDE = 64  # px of a face in a picture

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from charreg.files import output_folder, write_bytes
-from charreg.params import Params
+from charreg.core.files import output_folder, write_bytes
+from charreg.core.params import Params
 from charreg.report import costs, tables
-from charreg.report.data import Role, data_lines, detection_table, read_roles, rejection_table, size_table
+from charreg.report.datasets import Role, data_lines, detection_table, read_roles, rejection_table, size_table
 from charreg.report.diagrams import draw_diagrams
 from charreg.report.figures import Folders, draw_curves, draw_faces
-from charreg.report.layout import Column, Table, to_csv, to_markdown
+from charreg.report.markup import Column, Table, to_csv, to_markdown
 from charreg.report.published import in_order
 from charreg.report.results import Results, measure, read_results
 from charreg.report.settings import departures, stabilisers
@@ -19,29 +19,28 @@ FIRST_JOBS = ("centreface", "matcher", "sr_module", "inverse_cr", "characteristi
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ReportInputs:
     """Where a report finds what the stages wrote."""
 
-    metrics: Path
-    timings: Path
+    scores: Path
     complexity: Path
     training: Path
     paper: Path  # the profile with the paper's setting
     faces: Folders
 
 
-def write_report(inputs: Inputs, params: Params, out: Path) -> None:
+def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
     """Write `report.md`, `tables/` and `pictures/` into `out`; only declared methods appear.
 
     Raises CharregError naming what is missing: the metrics of a declared method, a face set, a measurement.
     """
     methods = in_order(params.methods)
-    peers = [method for method in methods if method in params.peers.names()]
+    peers = [method for method in methods if method in params.peers]
     own = [*FIRST_JOBS, *(method for method in methods if method in params.joint_variants)]
     jobs = [*FIRST_JOBS, *peers, *own[len(FIRST_JOBS) :]]
     results = read_results(
-        metrics=inputs.metrics,
-        timings=inputs.timings,
+        scores=inputs.scores,
+        training=inputs.training,
         complexity=inputs.complexity,
         methods=methods,
         jobs=jobs,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from charreg.errors import CharregError
+from charreg.core.errors import CharregError
 from charreg.report.published import PAIRS, SYNTHETIC_BRANCH, Row, row_of
 
 Numbers = dict[str, Any]
@@ -161,10 +161,17 @@ def read_json(path: Path, maker: str) -> Numbers:
     return content
 
 
+def read_timings(curves: Path) -> Numbers:
+    """The timings of a training, those of its further seeds under `other_seeds`; empty where it was not run here."""
+    places = [curves, *sorted(curves.glob("seed-*"))]
+    first, *others = (read_json(place / "timings.json", "the training") if place.is_dir() else {} for place in places)
+    return first | {"other_seeds": {str(other["seed"]): other for other in others}} if others else first
+
+
 def read_results(
     *,
-    metrics: Path,
-    timings: Path,
+    scores: Path,
+    training: Path,
     complexity: Path,
     methods: Sequence[str],
     jobs: Sequence[str],
@@ -174,20 +181,19 @@ def read_results(
 
     Raises CharregError naming the method when its metrics are missing; a missing timing file is no fault.
     """
-    paths = {job: timings / f"{job}.json" for job in jobs}
     return Results(
         methods=tuple(methods),
         metrics={
-            method: read_json(metrics / f"{method}.json", f"stage evaluate of method {method}") for method in methods
+            method: read_json(scores / f"{method}.json", f"stage evaluate of method {method}") for method in methods
         },
-        genuine=read_json(metrics / "genuine.json", "stage evaluate_genuine"),
+        genuine=read_json(scores / "genuine.json", "stage benchmark"),
         detection={
-            role: read_json(metrics / f"detection_{role}.json", f"stage lr_faces@{role}")
+            role: read_json(scores / f"detection_{role}.json", f"stage lr_faces@{role}")
             for role in ("train", "web", "cctv")
         },
-        geometry=read_json(metrics / "geometry.json", "stage check_geometry"),
-        matcher=read_json(metrics / "matcher.json", "stage train_centreface@matcher"),
+        geometry=read_json(scores / "geometry.json", "stage check_geometry"),
+        matcher=read_json(scores / "matcher.json", "stage train_centreface@matcher"),
         complexity=read_json(complexity, "stage complexity"),
-        timings={job: read_json(path, f"the training of {job}") for job, path in paths.items() if path.is_file()},
+        timings={job: found for job in jobs if (found := read_timings(training / job))},
         dialect=DIALECTS[features],
     )

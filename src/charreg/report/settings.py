@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from charreg.params import Params
-from charreg.profiles import read_profile
-from charreg.report.layout import Column, Table
+from charreg.core.params import Params
+from charreg.core.profiles import read_profile
+from charreg.report.markup import Column, Table
 from charreg.report.published import in_order
 
-BOOKKEEPING = ("log_every", "health_every", "sheet_every", "checkpoint_every", "lr_distance_faces")  # change no model
+BOOKKEEPING = ("lr_distance_faces",)  # change no model
 ADVERSARIAL = ("pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
 OF_EVERY_JOB = ("ema", "clip_norm", "lr_decay")  # a peer's other switches belong to its method
 
@@ -79,7 +79,7 @@ def departures(params: Params, paper: Path) -> Table:
 
 def _declared_peers(params: Params) -> list[str]:
     """The peers among the methods of the run, in the order of the tables."""
-    return [method for method in in_order(params.methods) if method in params.peers.names()]
+    return [method for method in in_order(params.methods) if method in params.peers]
 
 
 def _different(wanted: Iterable[tuple[str, Any]], params: object) -> Iterator[tuple[str, Any, Any]]:

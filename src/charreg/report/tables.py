@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from charreg.params import FinetuneJoint
-from charreg.report.findings import Claim, extreme, listed, paragraph
-from charreg.report.layout import Cell, Column, Table
+from charreg.core.params import FinetuneJointOptions
+from charreg.report.markup import Cell, Column, Table
 from charreg.report.published import LR_SPACE, NEAREST, PAIRS, PEERS, ROLES, Row
 from charreg.report.results import Measure, Results
+from charreg.report.verdicts import Claim, extreme, listed, paragraph
 
 SMALL_SAMPLE = 5000  # below this the kernel distance is the better guide (the Fréchet distance is biased upwards)
 LEARNED = Column("learned_from", "learned from")
@@ -511,7 +511,7 @@ IMAGE_GAN = (
 ON_REGULATED = " It judges super-resolved regulated faces too (`sr_adv_on_regulated`)."
 
 
-def ablation_table(results: Results, number: str, options: FinetuneJoint | None = None) -> Table | None:
+def ablation_table(results: Results, number: str, options: FinetuneJointOptions | None = None) -> Table | None:
     """Table 4, 6 or 7; None when no variant of it is declared.
 
     options: of stage 2, whose terms beyond the paper a caption names where the row of CR alone gains by them.

@@ -1,0 +1,1 @@
+"""What a person calls. No stage imports it."""

@@ -1,1 +1,0 @@
-"""Training jobs, one file each: which networks, which losses, one step."""

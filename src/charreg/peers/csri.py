@@ -1,0 +1,249 @@
+"""CSRI (Cheng, Zhu and Gong, ACCV 2018): super-resolution and identity learnt jointly on artificial and genuine faces.
+
+Two branches share ALL weights of SR (VDSR) and FR (CentreFace); each has a classifier of its own:
+synthetic, A -> SR -> FR, pixel loss and identity loss; native, G -> SR -> FR, identity loss alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from pydantic import AfterValidator, Field
+from torch import Tensor, nn
+
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet
+from charreg.core.models import Blueprint
+from charreg.core.params import Betas, Count, Number, Params, PeerOptions, Share, Weight
+from charreg.core.resampling import up
+from charreg.core.seeding import random_numbers, torch_seed
+from charreg.core.tensors import to_images, to_tensor
+from charreg.networks.centreface import CentreFace, centreface_embedder, embed_for_matching
+from charreg.peers.base import PeerInputs, PeerJob
+from charreg.peers.clustering import Labels, k_means, without_small
+from charreg.peers.vdsr import Vdsr
+from charreg.training import distributed
+from charreg.training.batches import Pairs, Stream, my_share, take
+from charreg.training.job import Losses
+from charreg.training.objectives import mse
+from charreg.training.signals import in_batches
+
+UNKNOWN = -1  # the label of a face that no identity loss sees
+CHUNK = 1024  # faces enlarged at a time
+
+
+def l_id(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of logits [b, C], a mean over the batch to which faces with y = UNKNOWN add nothing."""
+    return F.cross_entropy(logits, y, ignore_index=UNKNOWN, reduction="sum") / len(y)
+
+
+def l_csri(id_native: Tensor, id_syn: Tensor, sr: Tensor, lambda_sr: float) -> Tensor:
+    """L_id_native + L_id_syn + lambda_sr * mse(S, H).
+
+    The published lambda_sr = 0.003 multiplies the SUM of squared differences of an image in [0, 1]; on the mean over
+    3x64x64 values in [-1, 1] that is 0.003 * 12,288 / 4 = 9.2.
+    """
+    return id_native + id_syn + lambda_sr * sr
+
+
+class IdentityHead(nn.Module):
+    """Training only: the classifier of one set of identities, and the label of every face of its face set."""
+
+    labels: Tensor  # a buffer, so that a resumed run keeps the clusters it began with
+
+    def __init__(self, embedding: int, labels: Labels, classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(embedding, classes)
+        nn.init.xavier_uniform_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+        self.register_buffer("labels", torch.from_numpy(labels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.classifier(features)  # type: ignore[no-any-return]
+
+    def labels_of(self, faces: npt.NDArray[np.int64]) -> Tensor:
+        return self.labels[torch.from_numpy(faces).to(self.labels.device)]
+
+    def labelled(self) -> npt.NDArray[np.int64]:
+        """The faces with a label."""
+        return np.flatnonzero(self.labels.cpu().numpy() != UNKNOWN)
+
+
+def _leaving_some(shares: tuple[float, float]) -> tuple[float, float]:
+    if sum(shares) >= 1:
+        raise ValueError("two shares whose sum is below 1")
+    return shares
+
+
+class CsriOptions(PeerOptions, Betas):
+    width: Count  # of its VDSR
+    depth: Annotated[int, Number, Field(ge=3)]
+    lambda_sr: Weight  # on the mean squared error in [-1, 1]
+    native_ids: Literal["auto", "manifest", "pseudo", "none"]  # auto: manifest where it names people, else pseudo
+    cluster_size: Count  # pseudo: faces a cluster has on average
+    smallest_cluster: Count
+    # shares of the iterations: SR alone, then the synthetic branch; the rest trains both
+    shares: Annotated[tuple[Share, Share], AfterValidator(_leaving_some)]
+    # beginnings of native identities to leave out (those of the test sets)
+    exclude_identities: list[Annotated[str, Field(min_length=1)]]
+
+
+class TrainCsri(PeerJob):
+    """SR, FR (which starts from the recogniser) and the two heads.
+
+    First SR alone, then the synthetic branch, then both, half of every batch synthetic and half native.
+    """
+
+    name = "csri"
+    options: CsriOptions
+
+    def __init__(self, params: Params, inputs: PeerInputs, device: torch.device) -> None:
+        super().__init__(params, inputs, device)
+        options = self.options
+        self.sr = self.add_network(
+            "super_resolver", Blueprint.of(Vdsr, {"width": options.width, "depth": options.depth})
+        )
+        self.fr = deepcopy(inputs.recogniser).to(device).train().requires_grad_(True)
+        self.networks["recogniser"] = self.fr
+
+        labels, people = number_identities(inputs.hr.people(params.min_portraits))
+        if people < 2:
+            raise CharregError(
+                f"{inputs.hr.folder}: {people} identities, wanted at least 2 for {self.name}; put every person's "
+                "portraits in a folder of their own"
+            )
+        self.synthetic = self._add_head("synthetic_head", labels, people)
+
+        self.native: IdentityHead | None = None
+        ids, names = native_ids(options, inputs.genuine)
+        if ids == "none":
+            self.label = "CSRI (synthetic branch)"
+        else:
+            if options.batch % (2 * distributed.world_size()):
+                raise CharregError(
+                    f"{self.name}: batch {options.batch}, wanted a multiple of {2 * distributed.world_size()}: every "
+                    "process takes half of its share from each branch"
+                )
+            if ids == "pseudo":
+                self.label = "CSRI (pseudo identities)"
+                labels, people = pseudo_identities(options, inputs.genuine, inputs.recogniser, params.seed, device)
+            else:
+                labels, people = number_identities(names)
+            self.native = self._add_head("native_head", labels, people)
+            self.half = Pairs(inputs.hr, options.batch // 2, params.seed, device)
+        self.genuine = inputs.genuine
+
+        networks = [self.sr, self.fr, self.synthetic, *([self.native] if self.native else [])]
+        self.add_adam("all", networks, options.lr, options.betas)
+
+    def _add_head(self, name: str, labels: Labels, classes: int) -> IdentityHead:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_seed(self.seed, self.name, name))
+            head = IdentityHead(self.fr.embedding, labels, classes).to(self.device)
+        self.networks[name] = head
+        return head
+
+    def synthetic_batch(self, pairs: Pairs, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A, H and the labels of H."""
+        return *pairs.batch(step), self.synthetic.labels_of(my_share(pairs.stream.indices(step)))
+
+    def native_batch(self, head: IdentityHead, step: int) -> tuple[Tensor, Tensor]:
+        """Half a batch of labelled genuine faces G, and their labels."""
+        faces = head.labelled()
+        stream = Stream(len(faces), self.options.batch // 2, self.seed, "native")
+        chosen, flips = my_share(faces[stream.indices(step)]), my_share(stream.flips(step))
+        return take(self.genuine.images, chosen, flips, self.device), head.labels_of(chosen)
+
+    def step(self, step: int) -> Losses:
+        alone, synthetic = self.options.shares
+        progress = step / self.iterations
+        native = self.native if progress >= alone + synthetic else None
+
+        A, H, y = self.synthetic_batch(self.half if native else self.pairs, step)
+        G, y_native = self.native_batch(native, step) if native else (A[:0], y[:0])
+        S = self.sr(torch.cat([A, G]))  # ONE batch, here and below: batch statistics are those of the mixture
+        sr = mse(S[: len(A)], H)
+        id_syn = id_native = sr.new_zeros(())
+        if progress >= alone:
+            features = self.fr(S)
+            id_syn = l_id(self.synthetic(features[: len(A)]), y)
+            if native:
+                id_native = l_id(native(features[len(A) :]), y_native)
+        self.descend("all", l_csri(id_native, id_syn, sr, self.options.lambda_sr))
+        return {"l_sr": sr, "l_id_syn": id_syn, "l_id_native": id_native}
+
+    def health(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
+        def accuracy(head: IdentityHead, lr_faces: Tensor, faces: npt.NDArray[np.int64]) -> float:
+            features = in_batches(networks["recogniser"], in_batches(networks["super_resolver"], lr_faces))
+            y = head.labels_of(faces)
+            right = head(features).argmax(dim=1) == y
+            return float(right[y != UNKNOWN].float().mean())
+
+        A, _ = self.pairs.sample(128)
+        signals = {"accuracy_syn": accuracy(self.synthetic, A, self.pairs.fixed[:128])}
+        if self.native:
+            chosen = random_numbers(self.seed, "fixed native").permutation(self.native.labelled())[:128]
+            G = to_tensor(self.genuine.images[chosen]).to(self.device)
+            signals["accuracy_native"] = accuracy(self.native, G, chosen)
+        return {**super().health(networks), **signals}
+
+
+# --- who the faces show ----------------------------------------------------------------------------------
+
+
+def number_identities(names: Sequence[str]) -> tuple[Labels, int]:
+    """Labels 0..C-1 in the order of the sorted names, UNKNOWN for empty ones; and C."""
+    people = {name: label for label, name in enumerate(sorted({name for name in names if name}))}
+    return np.array([people.get(name, UNKNOWN) for name in names], dtype=np.int64), len(people)
+
+
+def native_ids(options: CsriOptions, genuine: FaceSet) -> tuple[str, list[str]]:
+    """Where the identities of the genuine faces come from (`manifest`, `pseudo` or `none`), and the manifest's names,
+    empty for those left out.
+
+    Raises CharregError when `manifest` is asked for and names fewer than two people.
+    """
+    names = ["" if excluded(options, name) else name for name in genuine.identities]
+    people = len({name for name in names if name})
+    if options.native_ids == "manifest" and people < 2:
+        raise CharregError(
+            f"{genuine.folder}: {people} identities after peers.csri.exclude_identities, wanted at least 2; "
+            "name people in the index, or set peers.csri.native_ids to auto"
+        )
+    if options.native_ids == "auto":
+        return "manifest" if people >= 2 else "pseudo", names
+    return options.native_ids, names
+
+
+def excluded(options: CsriOptions, name: str) -> bool:
+    return bool(name) and name.startswith(tuple(options.exclude_identities))
+
+
+def pseudo_identities(
+    options: CsriOptions, genuine: FaceSet, recogniser: CentreFace, seed: int, device: torch.device
+) -> tuple[Labels, int]:
+    """k-means clusters of the embeddings of UP(G) in the place of people; the number of clusters k = N/cluster_size.
+
+    Faces of clusters smaller than `smallest_cluster`, and of people left out, are UNKNOWN. With several processes all
+    take the first one's clusters. Raises CharregError when fewer than two clusters are left.
+    """
+    faces = np.flatnonzero([not excluded(options, name) for name in genuine.identities])
+    k, left = len(faces) // options.cluster_size, 0
+    labels = np.full(len(genuine), UNKNOWN, dtype=np.int64)
+    if k >= 2:
+        embed = centreface_embedder(recogniser, device)
+        parts = [faces[start : start + CHUNK] for start in range(0, len(faces), CHUNK)]
+        enlarged = (to_images(up(to_tensor(genuine.images[part]))) for part in parts)
+        vectors = np.concatenate([embed_for_matching(embed, images).astype(np.float32) for images in enlarged])
+        labels[faces] = without_small(k_means(vectors, k, seed, "csri"), options.smallest_cluster)
+        left = len(set(labels.tolist()) - {UNKNOWN})
+    if left < 2:
+        raise CharregError(
+            f"{genuine.folder}: {len(faces)} faces make {k} clusters of which {left} count, wanted at least 2; lower "
+            "peers.csri.cluster_size or smallest_cluster, or set peers.csri.native_ids to none"
+        )
+    return distributed.gather(torch.from_numpy(labels).to(device))[: len(labels)].cpu().numpy(), k

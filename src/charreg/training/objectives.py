@@ -1,0 +1,23 @@
+"""The objectives that CR and the systems it is compared with have in common."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mse(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference, a scalar."""
+    return F.mse_loss(a, b)
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
+    """What every discriminator minimises: E[sp(-D(real))] + E[sp(D(fake))], of logits [B].
+
+    smoothing: one-sided, the target of real images is 1 - smoothing (beyond the paper).
+    """
+    real_term = F.softplus(-real) + smoothing * real
+    return real_term.mean() + F.softplus(fake).mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """What every generator minimises of its discriminator: E[sp(-D(fake))], of logits [B]."""
+    return F.softplus(-fake).mean()

@@ -1,0 +1,38 @@
+"""Put together what every method is measured with: test faces, reference features, recogniser, protocol."""
+
+import argparse
+from pathlib import Path
+
+import here  # noqa: F401
+from charreg.core.errors import run
+from charreg.core.faces import open_faces
+from charreg.core.files import output_folder, write_json
+from charreg.core.params import read_params
+from charreg.core.tensors import compute_device
+from charreg.metrics.benchmark import open_benchmark, write_benchmark
+from charreg.metrics.evaluate import GENUINE_SETS, evaluate_genuine
+from charreg.metrics.features import load_feature_network
+
+READS = ("seed", "evaluate")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", type=Path, required=True, help="HR training faces: the reference")
+    parser.add_argument("--hr", type=Path, required=True, help="HR face sets, of which `test`")
+    parser.add_argument("--lr", type=Path, required=True, help=f"LR face sets, of which {' and '.join(GENUINE_SETS)}")
+    parser.add_argument("--matcher", type=Path, required=True, help="the recogniser that measures rank-1")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scores", type=Path, required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args(argv)
+    params = read_params(args.params, READS)
+    network = load_feature_network(params.evaluate, compute_device())
+    tests = {"hr_test": args.hr / "test", **{name: args.lr / name for name in GENUINE_SETS}}
+    with output_folder(args.out) as out:
+        write_benchmark(out, open_faces(args.train), tests, args.matcher, network, params.evaluate, params.seed)
+    write_json(args.scores, evaluate_genuine(open_benchmark(args.out), network))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,32 @@
+"""Check all of params.yaml before any stage works: DVC removes a stage's outputs before it runs the stage."""
+
+import argparse
+from pathlib import Path
+
+import here  # noqa: F401
+from charreg.core.errors import CharregError, run
+from charreg.core.files import write_bytes
+from charreg.core.params import read_all_params
+from charreg.peers.base import check_options, job_of
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    try:
+        params = read_all_params(args.params)
+        for name, section in params.peers.items():
+            if name in params.trained_peers:
+                check_options(job_of(name), section)
+    except CharregError as error:
+        raise CharregError(
+            f"{error}; nothing ran and no model was removed, but the value stays in {args.params}: "
+            f"set it again, or go back with git checkout {args.params}"
+        ) from None
+    write_bytes(args.out, b"checked\n")  # always the same: what depends on it runs for reasons of its own
+
+
+if __name__ == "__main__":
+    run(main)
