@@ -200,7 +200,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # SciPy on an argument pytorch-fid passes
     print(f"machine   {machine()}", file=sys.stderr)
     options = EvaluateOptions(
-        features="inception", weights="", weights_sha256="", resize=16, batch=64, bootstrap=args.resamples,
+        features="inception", weights="", sha256="", resize=16, batch=64, bootstrap=args.resamples,
         kd_subsets=args.subsets, kd_subset_size=1000, trials=1, cross_album="ignore", match_input="embedding",
     )  # fmt: skip
     parts = args.parts or ["distance", "features", "large"]

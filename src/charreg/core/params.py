@@ -306,7 +306,7 @@ class PeerSection(PeerOptions):
 class EvaluateOptions(Section):
     features: Literal["efficientnet_lite0", "inception"]
     weights: str  # of the inception network: a file
-    weights_sha256: str
+    sha256: str  # of that file
     resize: Count  # px the embedded feature network sees; inception always sees 299
     batch: Count
     bootstrap: Count

@@ -91,7 +91,7 @@ def load_feature_network(options: EvaluateOptions, device: torch.device) -> Feat
     Raises CharregError when its weight file is missing, has another SHA-256 or holds anything but its tensors.
     """
     if options.features == "inception":
-        return load_inception(Path(options.weights) if options.weights else None, options.weights_sha256, device)
+        return load_inception(Path(options.weights) if options.weights else None, options.sha256, device)
     return load_efficientnet_lite0(options.resize, device)
 
 

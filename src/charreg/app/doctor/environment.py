@@ -55,7 +55,7 @@ def check_weights(params: Params) -> Iterator[Finding]:
     """The weight files this run reads: there, with the right SHA-256."""
     evaluate, srgan = params.evaluate, params.peers.get("srgan")
     if evaluate.features == "inception":
-        yield _weight_file("evaluate.weights", evaluate.weights, evaluate.weights_sha256, INCEPTION_REMEDY)
+        yield _weight_file("evaluate.weights", evaluate.weights, evaluate.sha256, INCEPTION_REMEDY)
     else:
         try:
             load_efficientnet_lite0(evaluate.resize, torch.device("cpu"))
