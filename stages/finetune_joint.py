@@ -1,4 +1,4 @@
-"""S2: fine-tune phi_sr and phi_cr together on eq. 9, or what a variant leaves of it."""
+"""Fine-tune phi_sr and phi_cr together on eq. 9, or what a variant leaves of it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""S1d: train the characteristic regulariser phi_cr, genuine to artificial-like LR faces."""
+"""Train the characteristic regulariser phi_cr, genuine to artificial-like LR faces."""
 
 from typing import Any
 

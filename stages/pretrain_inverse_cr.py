@@ -1,4 +1,4 @@
-"""S1c: train the inverse characteristic regulariser phi_inv, artificial to genuine LR faces."""
+"""Train the inverse characteristic regulariser phi_inv, artificial to genuine LR faces."""
 
 from typing import Any
 

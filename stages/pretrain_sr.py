@@ -1,4 +1,4 @@
-"""S1a: train the super-resolver phi_sr on artificial pairs."""
+"""Train the super-resolver phi_sr on artificial pairs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""S1b: train a CentreFace, for losses or for measuring rank-1, on HR faces and measure it on people it never saw."""
+"""Train a CentreFace, for losses or for measuring rank-1, on HR faces and measure it on people it never saw."""
 
 import here  # noqa: F401
 from charreg.core.errors import run

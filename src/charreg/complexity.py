@@ -94,7 +94,7 @@ def count_parameters(*networks: nn.Module) -> int:
 
 
 def countings(networks: Networks) -> dict[str, int]:
-    """Every reading of "model parameters" (methods 1.8), by name."""
+    """Every reading of "model parameters", by name."""
     artificial = count_parameters(networks.super_resolver)
     genuine = artificial + count_parameters(networks.regulariser)
     stage_2 = genuine + count_parameters(networks.inverse, networks.lr_discriminator, networks.feature_discriminator)

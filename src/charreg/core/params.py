@@ -133,7 +133,7 @@ def source_faults(source: HrSource | LrSource) -> dict[str, str]:
 
 
 class DetectionOptions(Section):
-    """MTCNN on an enlarged pyramid (methods: genuine LR face extraction)."""
+    """MTCNN on an enlarged pyramid."""
 
     scales: Annotated[list[Positive], Field(min_length=1)]
     min_face: Count  # px in the ENLARGED image
@@ -258,7 +258,7 @@ class PretrainSrOptions(Schedule, Betas):
 
 
 class AdversarialOptions(Schedule, Betas):
-    """Switches of every job with a characteristic discriminator (methods: stabilisers)."""
+    """Switches of every job with a characteristic discriminator."""
 
     d_lr_factor: Positive
     r1_gamma: Weight  # 0: off

@@ -1,4 +1,4 @@
-"""S1d: phi_cr against D on artificial faces, with the frozen phi_inv (eq. 3, 4 and 6)."""
+"""pretrain_cr: phi_cr against D on artificial faces, with the frozen phi_inv (eq. 3, 4 and 6)."""
 
 from collections.abc import Mapping
 

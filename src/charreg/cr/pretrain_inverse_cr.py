@@ -1,4 +1,4 @@
-"""S1c: phi_inv against D_inv on genuine faces (eq. 5); trained by itself."""
+"""pretrain_inverse_cr: phi_inv against D_inv on genuine faces (eq. 5); trained by itself."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""S1a: phi_sr on artificial pairs, L_sr + adv_weight * E[sp(-D_sr(phi_sr(A)))]."""
+"""pretrain_sr: phi_sr on artificial pairs, L_sr + adv_weight * E[sp(-D_sr(phi_sr(A)))]."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""S1b: the CentreFace recogniser on HR faces with identities: softmax plus centre loss (Wen et al., ECCV 2016).
+"""The CentreFace recogniser on HR faces with identities: softmax plus centre loss (Wen et al., ECCV 2016).
 
 It is trained twice: as phi_fr, which losses use (eq. 8), and as the matcher, which measures rank-1 and which nothing
 is trained against.

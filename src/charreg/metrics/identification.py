@@ -1,6 +1,6 @@
 """Can people still be recognised? Rank-k identification and verification with the CentreFace embedding.
 
-Protocol (methods 8.3): closed set of the identities with at least two faces. In each trial one random face an identity
+Protocol: closed set of the identities with at least two faces. In each trial one random face an identity
 is the gallery and all its others are probes; gallery and probes have both gone through the same method. Matching is
 by the cosine of embeddings, the face's plus its mirror image's. The trials depend on identities and albums alone, so
 every method is measured on the same ones.
@@ -147,7 +147,7 @@ def area_under_curve(positive: Floats, negative: Floats) -> float:
 
 
 def centreface_gate(module: nn.Module, faces: FaceSet, seed: int, device: torch.device) -> dict[str, Any]:
-    """How well the recogniser tells people apart on HR faces [N, 64, 64, 3] it was not trained on (methods 2.4).
+    """How well the recogniser tells people apart on HR faces [N, 64, 64, 3] it was not trained on.
 
     `rank1` HR against HR in percent with `_std`, `_lo`, `_hi`; `auc` of verification on 6,000 random pairs, with
     `n_pairs`; `n_identities`, `n_probes`, `n_faces`. What cannot be computed is absent, its reason under `absent`.

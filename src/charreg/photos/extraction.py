@@ -80,7 +80,7 @@ def extract_lr_faces(
     photo: Photo, source: str, detection: DetectionOptions, params: LrFacesOptions, exclusions: tuple[Exclusion, ...],
     boxes: str = "detector",
 ) -> Found:  # fmt: skip
-    """The genuine LR faces of one photograph (methods 8.4).
+    """The genuine LR faces of one photograph.
 
     boxes: `detector`, `annotation` (those of the source) or `ready` (the picture is the square of one face).
     """
@@ -230,7 +230,7 @@ def make_lr_faces(
 def extract_hr_faces(
     photo: Photo, source: str, detection: DetectionOptions, params: HrFacesOptions, copies: int, seed: int
 ) -> Found:
-    """The face of one portrait: crops of 64x64 with their artificial 16x16 faces (methods 8.5)."""
+    """The face of one portrait: crops of 64x64 with their artificial 16x16 faces."""
     found = Found(photo.name)
     enlarged = detection.model_copy(update={"scales": [params.detection_scale]})
     picture = _read(photo, enlarged, found)

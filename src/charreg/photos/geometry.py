@@ -1,4 +1,4 @@
-"""Do artificial and genuine LR faces lie alike in their frames? (methods 8.5)
+"""Do artificial and genuine LR faces lie alike in their frames?
 
 If not, a discriminator tells them apart by face size and place, and phi_cr learns to zoom instead of to clean.
 """

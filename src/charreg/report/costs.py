@@ -216,7 +216,7 @@ def training_table(results: Results, jobs: Sequence[str], params: Params) -> Tab
 
 
 def budget_sentence(results: Results, params: Params) -> str:
-    """Whether the peers have the generator iterations that the rule of equal budgets gives them (methods 6)."""
+    """Whether the peers have the generator iterations that the rule of equal budgets gives them."""
     artificial = params.pretrain_sr.iterations
     genuine = artificial + params.pretrain_cr.iterations + params.finetune_joint.iterations
     rule: dict[Learned, int] = {PAIRS: artificial, GENUINE: genuine}

@@ -15,7 +15,7 @@ OF_EVERY_JOB = ("ema", "clip_norm", "lr_decay")  # a peer's other switches belon
 
 
 def stabilisers(params: Params) -> list[str]:
-    """Options beyond the paper that are on (methods, section 9), a phrase each."""
+    """Options beyond the paper that are on, a phrase each."""
     jobs = {name: getattr(params, name) for name in ("pretrain_sr", *ADVERSARIAL)}
     peers = {name: params.peers[name] for name in _declared_peers(params)}
     found = []

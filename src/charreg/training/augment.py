@@ -1,4 +1,4 @@
-"""What discriminators are shown, beyond the paper (methods, section 9): jitter, noise, R1."""
+"""What discriminators are shown, beyond the paper: jitter, noise; and the R1 penalty (Mescheder et al., ICML 2018)."""
 
 from collections.abc import Callable
 
