@@ -15,7 +15,7 @@ from PIL import Image
 
 from charreg.core.faces import FaceSet, FaceWriter, Pixels, open_faces
 from charreg.core.models import Blueprint, Model
-from charreg.core.params import Params
+from charreg.core.params import Params, check_params, parse_yaml
 from charreg.core.resampling import resize_image
 from charreg.cr.finetune_joint import FirstStage
 from charreg.cr.regulariser import Regulariser
@@ -74,6 +74,15 @@ def no_network() -> Iterator[None]:
     patch.undo()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """Whatever the machine has, and photographs in one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARREG_DEVICE", "cpu")
+        patch.setenv("CHARREG_EXECUTOR", "serial")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Tests share two cores; those about threads set their own number."""
@@ -82,26 +91,15 @@ def one_thread() -> None:
 
 # --- THE toy params --------------------------------------------------------------------------------------
 
-SCHEDULE = {
-    "iterations": 6,
-    "batch": 4,
-    "ema": 0.5,
-    "log_every": 2,
-    "health_every": 3,
-    "sheet_every": 6,
-    "checkpoint_every": 2,
-}
+SCHEDULE = {"iterations": 6, "batch": 4, "ema": 0.5}
 PAPER = {"r1_gamma": 0.0, "pseudo_noise": 0.0, "lr_distance_faces": 0}  # no stabiliser the paper does not have
 JOBS = ("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
 TOY: dict[str, Any] = {
-    "launch": "python",
-    "device": "cpu",
     "packaged_photos": {
         "people": {"hr_train": 3, "hr_test": 2, "train": 2, "web": 2, "cctv": 2},
         "photos": {"train": 2, "web": 2, "cctv": 2},
     },
-    "lr_faces": {"executor": "serial"},
-    "hr_faces": {"executor": "serial", "copies": 2},
+    "hr_faces": {"copies": 2},
     "super_resolver": {"width": 4, "blocks": [2, 1, 1]},
     "regulariser": {"width": 4, "blocks": 1},
     "discriminator": {"width": 4},
@@ -125,7 +123,7 @@ def merged(base: Any, changes: Any) -> Any:
 
 def toy_content(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """params.yaml made tiny, as plain values; keys of `changes` may be dotted (`pretrain_sr.batch`)."""
-    content = merged(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")), TOY)
+    content = merged(parse_yaml(ROOT / "params.yaml"), TOY)
     for key, value in (changes or {}).items():
         *sections, last = key.split(".")
         inner = content
@@ -135,20 +133,21 @@ def toy_content(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return dict(content)
 
 
+def params_of(changes: Mapping[str, Any] | None = None, **top: Any) -> Params:
+    """Toy params with changes: `params_of({"finetune_joint.adv_ramp": 0.5}, lambda_cr=0)`."""
+    return check_params(toy_content({**(changes or {}), **top}), Path("params.yaml"))
+
+
 @pytest.fixture
 def make_params() -> Callable[..., Params]:
-    """Toy params with changes: `make_params({"finetune_joint.adv_ramp": 0.5}, lambda_cr=0)`."""
-
-    def make(changes: Mapping[str, Any] | None = None, **top: Any) -> Params:
-        return Params.model_validate(toy_content({**(changes or {}), **top}))
-
-    return make
+    """`params_of`."""
+    return params_of
 
 
 @pytest.fixture
-def toy_params(make_params: Callable[..., Params]) -> Params:
+def toy_params() -> Params:
     """THE toy params."""
-    return make_params()
+    return params_of()
 
 
 @pytest.fixture
