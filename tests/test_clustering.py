@@ -6,7 +6,7 @@ from scipy.cluster.vq import kmeans2
 
 from charreg.core.errors import CharregError
 from charreg.peers import clustering
-from charreg.peers.clustering import Points, first_centres, k_means, nearest, without_small
+from charreg.peers.csri import Points, first_centres, k_means, nearest, without_small
 
 
 def heaps(count: int = 6, each: int = 30, spread: float = 0.05, seed: int = 0) -> tuple[Points, Points]:

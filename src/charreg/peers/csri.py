@@ -6,7 +6,7 @@ synthetic, A -> SR -> FR, pixel loss and identity loss; native, G -> SR -> FR, i
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ from charreg.core.seeding import random_numbers, torch_seed
 from charreg.core.tensors import to_images, to_tensor
 from charreg.networks.centreface import CentreFace, centreface_embedder, embed_for_matching
 from charreg.peers.base import PeerInputs, PeerJob
-from charreg.peers.clustering import Labels, k_means, without_small
 from charreg.peers.vdsr import Vdsr
 from charreg.training import distributed
 from charreg.training.batches import Pairs, Stream, my_share, take
@@ -33,6 +32,9 @@ from charreg.training.objectives import mse
 from charreg.training.signals import in_batches
 
 UNKNOWN = -1  # the label of a face that no identity loss sees
+Points = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+CELLS = 2**24  # of a table of distances, points by centres: 64 MiB
 CHUNK = 1024  # faces enlarged at a time
 
 
@@ -247,3 +249,59 @@ def pseudo_identities(
             "peers.csri.cluster_size or smallest_cluster, or set peers.csri.native_ids to none"
         )
     return distributed.gather(torch.from_numpy(labels).to(device))[: len(labels)].cpu().numpy(), k
+
+
+# --- k-means (Lloyd 1982) started by k-means++ (Arthur and Vassilvitskii 2007): SciPy's is quadratic in k, and so far too
+# slow for the thousands of clusters of a full-size face set
+
+
+def k_means(points: npt.NDArray[Any], k: int, *words: object, rounds: int = 50) -> Labels:
+    """The cluster 0..k-1 of each point of [N, E], int64 [N]; a function of the points and the words (seed, ...).
+
+    At most `rounds` rounds. A cluster that loses all its points stays where it was and may end empty.
+    """
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    if not 1 <= k <= len(points):
+        raise CharregError(f"k-means: found k = {k}, wanted 1 to {len(points)}, the number of points")
+    centres = first_centres(points, k, *words)
+    labels = nearest(points, centres)
+    for _ in range(rounds):
+        order = np.argsort(labels, kind="stable")
+        present, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        centres[present] = np.add.reduceat(points[order], starts, axis=0) / counts[:, None]
+        previous, labels = labels, nearest(points, centres)
+        if np.array_equal(previous, labels):
+            break
+    return labels
+
+
+def first_centres(points: Points, k: int, *words: object) -> Points:
+    """k-means++: every next centre is a point, drawn in proportion to its squared distance to the nearest so far."""
+    random = random_numbers(*words, "k-means++")
+    lengths = np.square(points).sum(axis=1)
+    centres = np.empty((k, points.shape[1]), np.float32)
+    distances = np.ones(len(points))
+    for number in range(k):
+        reached = np.cumsum(distances)
+        drawn = np.searchsorted(reached, random.random() * reached[-1], side="right")
+        centre = centres[number] = points[min(int(drawn), len(points) - 1)]  # the last, when all distances are zero
+        new = np.maximum(lengths - 2 * points @ centre + centre @ centre, 0).astype(np.float64)
+        distances = np.minimum(distances, new) if number else new
+    return centres
+
+
+def nearest(points: Points, centres: Points) -> Labels:
+    """The nearest centre of every point; of equally near ones the first. Points go a few at a time: k may be large."""
+    lengths = np.square(centres).sum(axis=1)
+    rows = max(1, CELLS // len(centres))
+    return np.concatenate(
+        [
+            np.argmin(lengths - 2 * points[start : start + rows] @ centres.T, axis=1)
+            for start in range(0, len(points), rows)
+        ]
+    )
+
+
+def without_small(labels: Labels, smallest: int) -> Labels:
+    """The labels with -1 in the place of clusters of fewer than `smallest` points."""
+    return np.where(np.bincount(labels)[labels] < smallest, -1, labels)
