@@ -9,6 +9,7 @@ import re
 import stat
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,10 @@ SUFFIXES = (".tar", ".zip")
 MAX_MEMBERS = 1_000_000  # CelebA has 202,599 pictures
 MAX_RATIO = 100  # unpacked to packed; photographs reach 2, bombs 1,000
 SLACK = 1 << 20  # bytes; blank little files pack better than MAX_RATIO and harm nobody
-STORED, DEFLATED = 0, 8
-
-END, END64_LOCATOR, END64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sLQL"), struct.Struct("<4sQ2H2L4Q")
-ENTRY, LOCAL = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
-UTF8_NAME, ENCRYPTED = 0x800, 0x1
-BIG = 0xFFFFFFFF  # the number stands in the zip64 field
+END_SIZE, END64_SIZE = 22, 56 + 20  # bytes of the record that ends a zip, and of what comes before it in a large one
+MAX_ENTRY = 1024  # bytes a member takes in the directory of a zip, on average
+LOCAL = struct.Struct("<4s5H3L2H")
+ENCRYPTED = 0x1
 
 
 def list_members(path: Path) -> dict[str, Member]:
@@ -118,75 +117,44 @@ def _kind(info: tarfile.TarInfo) -> str:
 
 def _zip_members(path: Path) -> Iterator[tuple[str, Member]]:
     try:
-        with open(path, "rb") as file:
-            count, begin, end = _directory(file)
-            if count > MAX_MEMBERS:
-                raise CharregError(f"{path}: declares {count} members, wanted at most {MAX_MEMBERS}; split the archive")
-            file.seek(begin)
-            for _ in range(count):
-                yield _entry(path, file)
-            if file.tell() != end:
-                raise ValueError("its directory holds other members than it declares")
-    except (struct.error, ValueError) as error:
+        for info in _directory(path):
+            name = info.orig_filename  # `filename` ends at a NUL
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise CharregError(
+                    f"{path}: {name!r} is a link or a device, wanted files and folders only; pack it again"
+                )
+            if info.flag_bits & ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                found = "encrypted" if info.flag_bits & ENCRYPTED else f"packed by method {info.compress_type}"
+                raise CharregError(f"{path}: {name!r} is {found}, wanted stored or deflated members; pack it again")
+            packed = info.compress_type == zipfile.ZIP_DEFLATED
+            if not packed and info.file_size != info.compress_size:
+                raise ValueError(f"{name!r} is stored in {info.compress_size} bytes and said to have {info.file_size}")
+            yield name, Member(info.header_offset, info.compress_size, info.file_size, info.CRC, packed)
+    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
         raise CharregError(f"{path}: {error}; not a whole zip, fetch or pack it again") from None
 
 
-def _directory(file: BinaryIO) -> tuple[int, int, int]:
-    """Members declared, first byte and end of the central directory. Raises ValueError or struct.error."""
-    size = file.seek(0, 2)
-    base = max(0, size - END.size - 0xFFFF)  # a comment of up to 65,535 bytes ends the file
-    file.seek(base)
-    tail = file.read()
-    place = tail.rfind(b"PK\5\6")
-    if place < 0:
-        raise ValueError("found no directory at its end")
-    *_, count, length, begin, comment = END.unpack_from(tail, place)
-    end = base + place
-    if end + END.size + comment != size:
-        raise ValueError("found other bytes after its directory")
-    if end >= END64_LOCATOR.size:
-        file.seek(end - END64_LOCATOR.size)
-        signature, _, record, _ = END64_LOCATOR.unpack(file.read(END64_LOCATOR.size))
-        if signature == b"PK\6\7":  # the numbers stand in a record of 64 bits
-            end = min(record, size)
-            file.seek(end)
-            signature, *_, count, length, begin = END64.unpack(file.read(END64.size))
-            if signature != b"PK\6\6":
-                raise ValueError("found no zip64 directory where it is said to be")
-    if begin + length != end:
-        raise ValueError("its directory does not lie where it says")
-    return count, begin, begin + length
+def _directory(path: Path) -> list[zipfile.ZipInfo]:
+    """The central directory. Raises CharregError, BadZipFile, ValueError, struct.error or NotImplementedError.
 
-
-def _entry(path: Path, file: BinaryIO) -> tuple[str, Member]:
-    """The next member of the central directory. Raises CharregError, ValueError or struct.error."""
-    (signature, _, _, flags, method, _, _, crc, stored, size, *lengths, _, _, mode, offset) = ENTRY.unpack(
-        file.read(ENTRY.size)
-    )
-    if signature != b"PK\1\2":
-        raise ValueError("damaged directory")
-    name_bytes, extra, _ = (file.read(length) for length in lengths)
-    name = name_bytes.decode("utf-8" if flags & UTF8_NAME else "cp437")
-    size, stored, offset = _wide(extra, [size, stored, offset])
-    if stat.S_IFMT(mode >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise CharregError(f"{path}: {name!r} is a link or a device, wanted files and folders only; pack it again")
-    if flags & ENCRYPTED or method not in (STORED, DEFLATED):
-        found = "encrypted" if flags & ENCRYPTED else f"packed by method {method}"
-        raise CharregError(f"{path}: {name!r} is {found}, wanted stored or deflated members; pack it again")
-    if method == STORED and size != stored:
-        raise ValueError(f"{name!r} is stored in {stored} bytes and said to have {size}")
-    return name, Member(offset, stored, size, crc, packed=method == DEFLATED)
-
-
-def _wide(extra: bytes, values: list[int]) -> list[int]:
-    """Size, stored size and offset, those too large for 32 bits from the zip64 field."""
-    while extra and BIG in values:
-        kind, length = struct.unpack_from("<2H", extra)
-        if kind == 1:
-            wide = iter(struct.unpack_from(f"<{length // 8}Q", extra, 4))
-            return [next(wide, value) if value == BIG else value for value in values]
-        extra = extra[4 + length :]
-    return values
+    What it declares is checked before zipfile reads it, because zipfile reads as many members as there are, and
+    forgives bytes before the archive and after it.
+    """
+    with open(path, "rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+        if end is None:
+            raise ValueError("found no directory at its end")
+        signature, _, _, _, count, size, begin, comment, _, place = end
+        if count > MAX_MEMBERS:
+            raise CharregError(f"{path}: declares {count} members, wanted at most {MAX_MEMBERS}; split the archive")
+        if place + END_SIZE + comment != file.seek(0, 2):
+            raise ValueError("found other bytes after its directory")
+        if begin + size + (END64_SIZE if signature == b"PK\6\6" else 0) != place:
+            raise ValueError("its directory does not lie where it says")
+        infos = zipfile.ZipFile(file).infolist() if size <= MAX_ENTRY * count else []
+        if len(infos) != count:
+            raise ValueError("its directory holds other members than it declares")
+    return infos
 
 
 def _skip_local_header(file: BinaryIO) -> None:
