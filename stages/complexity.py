@@ -18,7 +18,9 @@ READS = (
     "discriminator",
     "feature_discriminator",
     "centreface",
-    "peers",
+    "schedule",
+    "peers.lrgan",
+    "peers.cyclegan",
 )
 
 

@@ -12,7 +12,7 @@ from charreg.training.job import Job
 from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
 
 READS = (
-    *("seeds", "lambda_gan", "lambda_cr", "lambda_cr_sr", "lambda_cr_gan", "epoch_scale"),
+    *("seeds", "lambda_gan", "lambda_cr", "lambda_cr_sr", "lambda_cr_gan", "epoch_scale", "schedule"),
     *("feature_discriminator", "finetune_joint"),
 )
 

@@ -17,7 +17,7 @@ from charreg.core.errors import RESTORE, CharregError
 from charreg.core.files import output_folder, sha256_of_file, write_bytes, write_json
 from charreg.core.tensors import channels_last
 
-# Networks are named by file and class, `peers.vdsr.Vdsr`, and imported when one is built: so a model folder of CR does
+# Networks are named by file and class (`cr.regulariser.Regulariser`) and imported when one is built: a model of CR does
 # not depend on the files of its peers, and a peer's file may bring networks of its own.
 NETWORK = re.compile(r"(networks|cr|peers)\.[a-z][a-z0-9_]*\.[A-Z][A-Za-z0-9]*")
 

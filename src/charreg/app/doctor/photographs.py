@@ -26,7 +26,7 @@ ASSUMED_FACES = 5.0  # of a photograph, where nothing is annotated and nothing m
 
 
 @dataclass(frozen=True)
-class Role:
+class CheckedRole:
     """What is known of a role's photographs before they are extracted."""
 
     key: str  # as in params.yaml: lr_roles.web
@@ -41,9 +41,9 @@ class Role:
         return round(self.count * self.faces_per_photo)
 
 
-def check_roles(params: Params, timing: bool) -> tuple[dict[str, Role], list[Finding]]:
+def check_roles(params: Params, timing: bool) -> tuple[dict[str, CheckedRole], list[Finding]]:
     """Every role whose data is there, by its key, and what was found."""
-    roles: dict[str, Role] = {}
+    roles: dict[str, CheckedRole] = {}
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory() as samples:
         for key, source in sources_of(params).items():
@@ -73,18 +73,18 @@ def sources_of(params: Params) -> dict[str, HrSource | LrSource]:
     return hr | {f"lr_roles.{role}": source for role, source in params.lr_roles.items()}
 
 
-def _role(key: str, source: HrSource | LrSource, params: Params, samples: Path | None) -> Role:
+def _role(key: str, source: HrSource | LrSource, params: Params, samples: Path | None) -> CheckedRole:
     """Raises CharregError when the data is not there or not laid out as its source wants."""
     path, made = Path(source.path), None
     if source.source == "packaged" and not path.exists():
         made = _count_to_be_made(key, path, params)
         if samples is None:
-            return Role(key, made, _assumed_faces(key, [], params), [])
+            return CheckedRole(key, made, _assumed_faces(key, [], params), [])
         path = _sample_of(path, samples, params)
     photos = _find(source, path).photos
     if not photos:
         raise CharregError(f"{path}: no photograph, wanted at least one of source {source.source}")
-    return Role(key, made or len(photos), _assumed_faces(key, photos, params), photos)
+    return CheckedRole(key, made or len(photos), _assumed_faces(key, photos, params), photos)
 
 
 def _find(source: HrSource | LrSource, path: Path) -> PhotoList:
@@ -154,7 +154,7 @@ def _assumed_faces(key: str, photos: list[Photo], params: Params) -> float:
     return sum(low <= side <= high for side in sides) / len(photos) if sides else ASSUMED_FACES
 
 
-def _measure(role: Role, source: HrSource | LrSource, params: Params) -> tuple[Role, list[Found]]:
+def _measure(role: CheckedRole, source: HrSource | LrSource, params: Params) -> tuple[CheckedRole, list[Found]]:
     """Extract some photographs of a role as its stage does."""
     step = max(1, len(role.photos) // MEASURED)
     found, times = [], []
@@ -178,7 +178,7 @@ def _extract(photo: Photo, key: str, source: HrSource | LrSource, params: Params
     return extract_hr_faces(photo, source.source, params.detection, options, copies, params.seed)
 
 
-def _people(roles: Mapping[str, Role], params: Params) -> Iterator[Finding]:
+def _people(roles: Mapping[str, CheckedRole], params: Params) -> Iterator[Finding]:
     """The recogniser has to tell people apart: two at least beside those held out to test it."""
     role = roles.get("hr_roles.train")
     if role is None or not role.photos:
@@ -214,7 +214,7 @@ def _exclude_lists(params: Params) -> Iterator[Finding]:
             yield Finding("FAULT", f"lr_roles.{role}.exclude", str(error))
 
 
-def extraction_time(roles: Mapping[str, Role]) -> Iterator[Finding]:
+def extraction_time(roles: Mapping[str, CheckedRole]) -> Iterator[Finding]:
     """The time of every extraction on its workers, as measured here."""
     for key, role in roles.items():
         if role.seconds is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from charreg.app.doctor.finding import Finding, room
-from charreg.app.doctor.photographs import Role, workers_of
+from charreg.app.doctor.photographs import CheckedRole, workers_of
 from charreg.app.doctor.trainings import Measured
 from charreg.core.params import Params
 from charreg.core.runtime import runtime
@@ -19,7 +19,7 @@ FEATURES = {"inception": 2048, "efficientnet_lite0": 1280}
 TWICE = 2  # stage outputs lie in the workspace and, unless the file system can share them, in DVC's cache
 
 
-def check_disk(params: Params, roles: Mapping[str, Role], trainings: Iterable[Measured]) -> Iterator[Finding]:
+def check_disk(params: Params, roles: Mapping[str, CheckedRole], trainings: Iterable[Measured]) -> Iterator[Finding]:
     """Room for the outputs of the stages, and for resume states, which may lie on another disk."""
     trainings = list(trainings)
     faces = sum(_faces_bytes(key, role.faces) for key, role in roles.items())
@@ -53,7 +53,7 @@ def _faces_bytes(key: str, faces: int) -> int:
     return copies * faces * (ROW_BYTES + LR_BYTES + (HR_BYTES if key.startswith("hr_roles") else 0))
 
 
-def _results_bytes(roles: Mapping[str, Role]) -> int:
+def _results_bytes(roles: Mapping[str, CheckedRole]) -> int:
     """Super-resolved faces of one method and training; the regulated ones of genuine sets with them."""
     tests = [role.faces for key, role in roles.items() if key in ("lr_roles.web", "lr_roles.cctv", "hr_roles.test")]
     return sum(tests) * (HR_BYTES + LR_BYTES + 2 * ROW_BYTES)
