@@ -1,7 +1,9 @@
 """Journals of finished photographs and packed results: what comes back is what was kept, or nothing."""
 
+import contextlib
 import resource
-import signal
+import shutil
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -9,20 +11,18 @@ import numpy as np
 import pytest
 
 from charreg.core.errors import CharregError
-from charreg.photos.journal import HEAD, Journal, count_records
+from charreg.photos.journal import Journal, count_records
 from charreg.photos.records import Found, pack, unpack
 
-RESULTS = {2: b"two", 0: b"", 3: bytes(range(256)) * 40}
+RESULTS = {2: b"two", 0: b"", 3: bytes(range(256)) * 40, 1: b"one"}
 
 
-def filled(path: Path, count: int = 5) -> list[int]:
-    """A journal of RESULTS; returns where in the file each record ends."""
-    ends = [0]
-    with Journal(path, count) as journal:
+def fill(path: Path) -> Path:
+    """A journal of RESULTS, closed."""
+    with Journal(path, 5) as journal:
         for place, result in RESULTS.items():
             journal.append(place, result)
-            ends.append(path.stat().st_size)
-    return ends
+    return path
 
 
 def kept(path: Path, count: int = 5) -> dict[int, bytes]:
@@ -39,63 +39,68 @@ def first(number: int) -> dict[int, bytes]:
 def test_records_come_back_by_place_and_more_can_follow(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     assert kept(path) == {}
-    filled(path)
-    assert kept(path) == RESULTS
+    assert kept(fill(path)) == RESULTS
     with Journal(path, 5) as journal:
         journal.append(4, b"four")
         assert journal.read(4) == b"four"
+        assert count_records(path) == 5  # while it is in use
     assert kept(path) == {**RESULTS, 4: b"four"}
-    assert count_records(path) == 4
+    (tmp_path / "begun").touch()
+    assert count_records(tmp_path / "begun") == 0
 
 
-def test_a_journal_cut_anywhere_keeps_the_whole_records_before(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    ends = filled(path)
-    content = path.read_bytes()
-    for cut in (*range(ends[2] + HEAD.size + 40), *range(ends[2], ends[3], 511), ends[3]):
-        path.write_bytes(content[:cut])
-        whole = max(number for number, end in enumerate(ends) if end <= cut)
-        assert kept(path) == first(whole)
-        assert path.stat().st_size == ends[whole]  # what follows is not hidden behind the torn record
-        assert count_records(path) == whole
+def test_a_journal_whose_last_write_was_cut_anywhere_keeps_the_whole_records_before(tmp_path: Path) -> None:
+    """What a kill or a power cut leaves: the log ends in the middle of a record."""
+    ends, (live, cut) = [], (tmp_path / "live", tmp_path / "cut")
+    with Journal(live, 5) as journal:
+        for place, result in RESULTS.items():
+            journal.append(place, result)
+            ends.append((tmp_path / "live-wal").stat().st_size)
+        content = (tmp_path / "live-wal").read_bytes()
+        shutil.copy(live, cut)
+        for size in (*range(ends[0] - 60, len(content), 997), *(end + by for end in ends for by in (-1, 0))):
+            (tmp_path / "cut-wal").write_bytes(content[:size])
+            assert kept(cut) == first(sum(end <= size for end in ends))
+            shutil.copy(live, cut)
 
 
 def test_a_flipped_bit_anywhere_is_not_believed(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    ends = filled(path)
+    path = fill(tmp_path / "journal")
     content = path.read_bytes()
-    for at in (*range(ends[2] + HEAD.size), *range(ends[2], ends[3], 97)):
+    for at in (*range(100), *range(100, len(content), 151)):
         path.write_bytes(content[:at] + bytes([content[at] ^ 0x80]) + content[at + 1 :])
-        assert kept(path) == first(max(number for number, end in enumerate(ends) if end <= at))
+        assert kept(path).items() <= RESULTS.items()
 
 
-def test_a_record_beyond_the_list_is_not_believed(tmp_path: Path) -> None:
-    filled(tmp_path / "journal")
-    assert kept(tmp_path / "journal", 3) == first(2)
+def test_a_record_beyond_the_list_or_under_another_place_is_not_believed(tmp_path: Path) -> None:
+    path = fill(tmp_path / "journal")
+    assert kept(path, 3) == {place: RESULTS[place] for place in (0, 1, 2)}
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as base:
+        base.execute("UPDATE photographs SET place = 4 WHERE place = 2")
+    assert kept(path) == {place: RESULTS[place] for place in (0, 1)}
 
 
 def test_a_record_altered_while_in_use_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    with Journal(path, 1) as journal:
-        journal.append(0, b"zero")
-        path.write_bytes(path.read_bytes()[:-1] + b"?")
-        with pytest.raises(CharregError, match="journal: damaged while in use"):
-            journal.read(0)
+    path = fill(tmp_path / "journal")
+    with Journal(path, 5) as journal, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as base:
+        base.execute("UPDATE photographs SET result = x'ff' WHERE place = 3")
+        with pytest.raises(CharregError, match="journal: damaged while in use, wanted the record of photograph 3"):
+            journal.read(3)
 
 
 def test_a_full_disk_is_named_and_keeps_the_whole_records(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    path, limits = tmp_path / "journal", resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with Journal(path, 3) as journal:
             journal.append(1, b"x" * 300)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
-            with pytest.raises(CharregError, match=r"journal: File too large; .* are kept"):
-                journal.append(0, b"y" * 300)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+            with pytest.raises(CharregError, match=r"journal: disk I/O error; .* are kept, mend this"):
+                journal.append(0, b"y" * 200_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
     assert kept(path, 3) == {1: b"x" * 300}
+    with pytest.raises(CharregError, match=r"gone/journal: unable to open database file; .* mend this"):
+        Journal(tmp_path / "gone" / "journal", 3)
 
 
 def test_results_are_unpacked_as_they_were() -> None:

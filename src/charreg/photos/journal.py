@@ -1,104 +1,104 @@
 """Finished photographs of an extraction, kept until it is whole: a killed one goes on with the next photograph.
 
-The journal is one file of records in the order the photographs were finished. A record is its place in the list, its
-length and a checksum over all of it, then the packed result: a record torn by a kill or a power cut is not believed,
-and neither is anything behind it.
+The journal is an SQLite table of packed results by their place in the list, each with a checksum over both. SQLite's
+write-ahead log keeps every photograph that was finished before a kill; a row that is not what was written is not
+believed.
 """
 
-import os
-import struct
+import contextlib
+import sqlite3
+import sys
 import zlib
-from array import array
 from pathlib import Path
-from typing import BinaryIO
 
 from charreg.core.errors import CharregError
 
-HEAD = struct.Struct("<QQI")  # place in the list, bytes of the result, CRC-32 of these two and the result
-JOURNAL = "photographs.journal"  # its name in a folder of scratch
+JOURNAL = "photographs.sqlite"  # its name in a folder of scratch
+TABLE = "CREATE TABLE IF NOT EXISTS photographs (place INTEGER PRIMARY KEY, result BLOB, checksum INTEGER)"
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
 
 
 class Journal:
-    """Packed results by place, in constant memory: 8 bytes a photograph. A context manager.
+    """Packed results by place, in constant memory. A context manager; a damaged file is begun anew.
 
-    count: how many photographs there are. Raises CharregError when the disk refuses a record.
+    count: how many photographs there are; known: how many the file held when it was opened.
+    Raises CharregError when the disk refuses the file or a record.
     """
 
     def __init__(self, path: Path, count: int) -> None:
-        self.path, self.count, self.known = path, count, 0
-        self._begins = array("q", [-1]) * count  # where in the file the record of a place begins
-        self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115  closed by __exit__
-        self._end = self._find_records()
-        self._file.truncate(self._end)
-
-    def _find_records(self) -> int:
-        """Note every whole record; returns where the first that is not begins."""
-        begin, size = 0, os.fstat(self._file.fileno()).st_size
-        while (record := _record_at(self._file.fileno(), begin, size)) and record[0] < self.count:
-            place, result = record
-            self._note(place, begin)
-            begin += HEAD.size + len(result)
-        return begin
-
-    def _note(self, place: int, begin: int) -> None:
-        self.known += self._begins[place] < 0
-        self._begins[place] = begin
+        self.path, self.count = path, count
+        try:
+            self._base = _open(path, count)
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF not in DAMAGED:
+                raise self._refusal(error) from None
+            sys.stderr.write(f"{path}: {error}; begins anew\n")
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._base = _open(path, count)
+        self.known = _count(self._base)
 
     def __contains__(self, place: int) -> bool:
-        return self._begins[place] >= 0
+        return self._base.execute("SELECT 1 FROM photographs WHERE place = ?", [place]).fetchone() is not None
 
     def append(self, place: int, result: bytes) -> None:
         """Keep the result of the photograph at `place`."""
-        record = HEAD.pack(place, len(result), _checksum(place, result)) + result
+        row = (place, result, _checksum(place, result))
         try:
-            written = self._file.write(record)
-            if written != len(record):  # a full disk takes a part of it before it refuses
-                self._file.write(record[written:])
-        except OSError as error:
-            raise CharregError(
-                f"{self.path}: {error.strerror or error}; the photographs done so far are kept, mend this and run again"
-            ) from None
-        self._note(place, self._end)
-        self._end += len(record)
+            self._base.execute("INSERT OR REPLACE INTO photographs VALUES (?, ?, ?)", row)
+        except sqlite3.Error as error:
+            raise self._refusal(error) from None
 
     def read(self, place: int) -> bytes:
         """The result that was kept for `place`. Raises CharregError when it is no longer what was written."""
-        record = _record_at(self._file.fileno(), self._begins[place], self._end)
-        if record is None:
+        question = "SELECT result FROM photographs WHERE place = ? AND checksum IS checksum(place, result)"
+        try:
+            (result,) = self._base.execute(question, [place]).fetchone() or (None,)
+        except sqlite3.Error:
+            result = None
+        if result is None:
             raise CharregError(f"{self.path}: damaged while in use, wanted the record of photograph {place}; run again")
-        return record[1]
+        return bytes(result)
+
+    def _refusal(self, error: sqlite3.Error) -> CharregError:
+        return CharregError(f"{self.path}: {error}; the photographs done so far are kept, mend this and run again")
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._base.close()
 
 
-def _checksum(place: int, result: bytes) -> int:
-    return zlib.crc32(result, zlib.crc32(struct.pack("<QQ", place, len(result))))
+def _checksum(place: object, result: object) -> int | None:
+    """CRC-32 of a place and a result; None of what neither can be."""
+    return zlib.crc32(result, zlib.crc32(str(place).encode())) if isinstance(result, bytes) else None
 
 
-def _record_at(descriptor: int, begin: int, end: int) -> tuple[int, bytes] | None:
-    """Place and result of the record that begins there, None when it is torn, altered or reaches beyond `end`."""
-    head = os.pread(descriptor, HEAD.size, begin)
-    if len(head) < HEAD.size:
-        return None
-    place, length, checksum = HEAD.unpack(head)
-    if begin + HEAD.size + length > end:
-        return None
-    result = os.pread(descriptor, length, begin + HEAD.size)
-    return (place, result) if _checksum(place, result) == checksum else None
+def _open(path: Path, count: int) -> sqlite3.Connection:
+    """A connection to a journal that holds nothing but whole records. Raises sqlite3.Error."""
+    base = sqlite3.connect(path, isolation_level=None)  # every statement is a transaction
+    try:
+        base.create_function("checksum", 2, _checksum, deterministic=True)
+        base.execute("PRAGMA journal_mode = WAL")
+        base.execute("PRAGMA synchronous = NORMAL")
+        base.execute(TABLE)
+        whole = "checksum IS checksum(place, result) AND place BETWEEN 0 AND ? - 1"
+        base.execute(f"DELETE FROM photographs WHERE NOT ({whole})", [count])
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def _count(base: sqlite3.Connection) -> int:
+    return int(base.execute("SELECT count(*) FROM photographs").fetchone()[0])
 
 
 def count_records(path: Path) -> int:
-    """How many records a journal seems to have, from their heads alone."""
-    count, begin, size = 0, 0, path.stat().st_size
-    with open(path, "rb") as file:
-        while len(head := file.read(HEAD.size)) == HEAD.size:
-            begin += HEAD.size + HEAD.unpack(head)[1]
-            if begin > size:
-                break
-            file.seek(begin)
-            count += 1
-    return count
+    """How many photographs a journal holds; 0 while it is being made."""
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        try:
+            return _count(base)
+        except sqlite3.Error:
+            return 0
