@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,9 @@ def set_with_eyes(folder: Path, size: int, eyes: tuple[float, float, float, floa
 
 
 def load_stage(name: str) -> Any:
+    """A script of stages/ as a module."""
+    if str(ROOT / "stages") not in sys.path:
+        sys.path.append(str(ROOT / "stages"))  # for `import here`
     spec = importlib.util.spec_from_file_location(name, ROOT / "stages" / f"{name}.py")
     assert spec
     assert spec.loader

@@ -25,7 +25,7 @@ from charreg.core.params import DeduplicateOptions
 from charreg.photos.records import Tally
 
 BITS = 240
-WIDEST_BAND = 60  # bits, so that a band fits into 64
+BLOCK = 512  # hashes compared at a time
 BATCH = 4096  # faces at a time: memory grows by a hash a face, 32 bytes
 Hashes = npt.NDArray[np.uint64]
 
@@ -40,47 +40,14 @@ def hash_faces(images: Pixels) -> Hashes:
 
 
 def near_any(hashes: Hashes, others: Hashes, distance: int) -> npt.NDArray[np.bool_]:
-    """Which hashes, uint64 [N, 4], lie within a Hamming distance of any of the others, bool [N]; exact.
-
-    The bits are dealt into distance / 2 + 1 bands: near hashes differ by at most one bit in at least one of them. The
-    others are sorted by band with each of its bits turned, and only who meets there is compared, not all pairs.
-    Neighbouring bits, which go together in faces, fall into different bands.
-    """
+    """Which hashes, uint64 [N, 4], lie within a Hamming distance of any of the others, bool [N]; all pairs, in blocks."""
     found = np.zeros(len(hashes), np.bool_)
-    others = np.unique(others, axis=0)
-    count = max(distance // 2 + 1, -(-BITS // WIDEST_BAND))
-    for band in np.array_split(np.random.default_rng(0).permutation(BITS), count):
-        turned = np.concatenate([[0], 1 << np.arange(len(band), dtype=np.int64)])
-        meeting = (_keys(others, band)[:, None] ^ turned).ravel()
-        order = np.argsort(meeting, kind="stable")
-        meeting, owners = meeting[order], order // len(turned)
-        for begin in range(0, len(hashes), BATCH):
-            mine = hashes[begin : begin + BATCH]
-            near = _meet(mine, _keys(mine, band), others, meeting, owners, distance)
-            found[begin : begin + BATCH] |= near
+    for begin in range(0, len(hashes), BLOCK):
+        mine = hashes[begin : begin + BLOCK].T[:, :, None]
+        for start in range(0, len(others), BLOCK):
+            differing = np.bitwise_count(mine ^ others[start : start + BLOCK].T[:, None]).sum(axis=0, dtype=np.uint8)
+            found[begin : begin + BLOCK] |= (differing <= distance).any(axis=1)
     return found
-
-
-def _keys(hashes: Hashes, band: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The bits of a band as one number, int64 [N]."""
-    bits = np.unpackbits(hashes.view(np.uint8).reshape(len(hashes), 32), axis=1, count=BITS)
-    return bits[:, band].astype(np.int64) @ (1 << np.arange(len(band), dtype=np.int64))
-
-
-def _meet(
-    hashes: Hashes, keys: npt.NDArray[np.int64], others: Hashes, meeting: npt.NDArray[np.int64],
-    owners: npt.NDArray[np.int64], distance: int,
-) -> npt.NDArray[np.bool_]:  # fmt: skip
-    """Which hashes are near one of those they meet at their keys; `meeting` is in order, `owners` says whose it is."""
-    begins = np.searchsorted(meeting, keys, "left")
-    counts = np.searchsorted(meeting, keys, "right") - begins
-    mine = np.repeat(np.arange(len(hashes)), counts)
-    within = np.arange(len(mine)) - np.repeat(np.cumsum(counts) - counts, counts)
-    theirs = owners[np.repeat(begins, counts) + within]
-    differing = np.bitwise_count(hashes[mine] ^ others[theirs]).sum(axis=1)
-    near = np.zeros(len(hashes), np.bool_)
-    near[mine[differing <= distance]] = True
-    return near
 
 
 def small_faces(faces: FaceSet) -> Pixels:
