@@ -33,6 +33,10 @@ results: ## keep what a finished run found, of what Git may hold: make results N
 	rm -rf results/.$(NAME).partial-new
 	mkdir -p results/.$(NAME).partial-new
 	cp -r params.yaml dvc.lock reports/report.md reports/tables reports/pictures reports/figures reports/metrics \
-	    reports/timings results/.$(NAME).partial-new/
+	    reports/scores results/.$(NAME).partial-new/
+	mkdir results/.$(NAME).partial-new/timings
+	cd reports/training && find . -name timings.json | tar -cf - -T - | \
+	    tar -xf - -C ../../results/.$(NAME).partial-new/timings
+	if [ -f results/$(NAME)/README.md ]; then cp results/$(NAME)/README.md results/.$(NAME).partial-new/; fi
 	rm -rf results/$(NAME)
 	mv results/.$(NAME).partial-new results/$(NAME)
