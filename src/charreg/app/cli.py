@@ -99,12 +99,25 @@ def mend_cache() -> None:
     print(f"{len(removed)} damaged files; {'run dvc repro' if removed else 'nothing to do'}")
 
 
+@app.command("check-lock")
+def check_lock() -> None:
+    """Compare what dvc.lock records of code and parameters with the tree; name what differs."""
+    from charreg.app.lock import stale_entries  # DVC takes seconds
+
+    stale = stale_entries(Path.cwd())
+    for entry in stale:
+        print(entry)
+    print(f"dvc.lock: {len(stale)} entries differ from the tree" if stale else "dvc.lock: of this very code")
+    if stale:
+        raise typer.Exit(1)
+
+
 @app.command("fetch-weights")
 def fetch_weights(
     name: Annotated[WeightsName, typer.Argument(help="The network of FID, or of SRGAN's content loss.")] = "inception",
     url: Annotated[str, typer.Option("--url", help="Another address of the same file.")] = "",
 ) -> None:
-    """Download a weight file to data/weights, checked by its SHA-256; a broken download continues."""
+    """Download a weight file to data/weights, checked by its SHA-256."""
     known = KNOWN[name]
     path, sha256 = fetch(replace(known, url=url) if url else known)
     print(f"{path}: sha256 {sha256}")

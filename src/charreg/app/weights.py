@@ -1,26 +1,17 @@
 """Weight files that no package ships: known by their SHA-256, fetched on request and by no stage."""
 
-import fcntl
-import http.client
 import ipaddress
-import os
+import logging
 import sys
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-from tqdm import tqdm
+from typing import Any
 
 from charreg.core.errors import CharregError
-from charreg.core.files import sha256_of_file, sync_folder
+from charreg.core.files import sha256_of_file
 
 FOLDER = Path("data/weights")
-ATTEMPTS = 5  # connections that bring nothing before a download is given up
-PAUSE = 1.0  # s before the next of them, and longer each time
 TIMEOUT = 30.0  # s without a byte
 CHUNK = 1 << 20
 
@@ -55,132 +46,57 @@ KNOWN = {
 
 
 def fetch(weights: WeightFile, folder: Path = FOLDER) -> tuple[Path, str]:
-    """Download a weight file unless a good one is there; its path and SHA-256.
-
-    What arrives is kept in a hidden file beside the path, so that a broken download goes on where it stopped, in the
-    same call or the next; the path itself holds the whole, checked file or nothing.
+    """Download a weight file unless a good one is there; its path and SHA-256. The path holds all of it or nothing.
 
     Raises CharregError when the file that is there or the one that came has another SHA-256, when the server cannot
     be reached, and when it leads away from https (plain http is for loopback addresses only).
     """
+    import pooch  # slow to import, and the other commands do without
+
     path = folder / weights.file
     if path.exists():
-        return path, _check(path, weights, "delete it and fetch it again")
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{weights.file}.partial"
-    with open(partial, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CharregError(f"{partial}: another process is downloading it; wait for that one") from None
-        _download(weights, path, file)
-        file.flush()
-        os.fsync(file.fileno())
-        try:
-            found = _check(partial, weights, f"that is what {weights.url} gave; it was removed")
-        except CharregError:
-            partial.unlink()
-            raise
-        os.replace(partial, path)
-    sync_folder(folder)
-    return path, found
-
-
-def digest_matches(weights: WeightFile, found: str) -> bool:
-    """Whether a full SHA-256 is the wanted one, as far as that is known."""
-    return found.startswith(weights.sha256)
-
-
-def _check(path: Path, weights: WeightFile, remedy: str) -> str:
-    found = sha256_of_file(path)
-    if not digest_matches(weights, found):
-        raise CharregError(f"{path}: sha256 {found} differs from {weights.sha256}; {remedy}")
-    return found
-
-
-def _download(weights: WeightFile, path: Path, file: IO[bytes]) -> None:
-    """Append the missing bytes to a partial file, connection after connection while they bring any."""
-    idle = 0
-    while True:
-        before = file.seek(0, os.SEEK_END)
-        try:
-            if _receive(weights, file):
-                return
-            reason = "the connection ended early"
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code < 500:
-                raise CharregError(
-                    f"{weights.url}: HTTP {error.code} {error.reason}; {_by_hand(weights, path)}"
-                ) from None
-            reason = f"HTTP {error.code} {error.reason}"
-        except urllib.error.URLError as error:
-            reason = str(error.reason)
-        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
-        arrived = file.seek(0, os.SEEK_END)
-        idle = 0 if arrived > before else idle + 1
-        if idle == ATTEMPTS or not arrived:
-            host = urllib.parse.urlsplit(weights.url).netloc
-            kept = f"{arrived} bytes are kept, the same command continues; or " if arrived else ""
-            raise CharregError(f"{host}: {reason}; {kept}{_by_hand(weights, path)}")
-        sys.stderr.write(f"{weights.file}: {reason} after {arrived} bytes, goes on\n")
-        time.sleep(PAUSE * idle)
-
-
-def _by_hand(weights: WeightFile, path: Path) -> str:
-    digest = f"sha256 {weights.sha256}{'' if len(weights.sha256) == 64 else '...'}"
-    return f"download {weights.url} elsewhere and put it at {path} ({digest})"
-
-
-def _receive(weights: WeightFile, file: IO[bytes]) -> bool:
-    """One connection; whether the file is whole afterwards. A server that ignores Range sends it all again."""
-    start = file.seek(0, os.SEEK_END)
-    request = urllib.request.Request(weights.url, headers={"User-Agent": "charreg", "Accept-Encoding": "identity"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
+        return path, _check(path, path, weights, "delete it and fetch it again")
     check_address(weights.url)
+    headers = {"User-Agent": "charreg", "Accept-Encoding": "identity"}
+    receive = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(), chunk_size=CHUNK, timeout=TIMEOUT, headers=headers,
+        hooks={"response": _check_response},
+    )  # fmt: skip
+
+    def receive_and_check(url: str, partial: str, _: Any) -> None:
+        receive(url, partial, None)
+        _check(Path(partial), path, weights, f"that is what {url} gave; it was removed")
+
+    pooch.get_logger().setLevel(logging.WARNING)
     try:
-        response = urllib.request.build_opener(CarefulRedirects).open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
-            raise
-        error.close()
-        if error.headers.get("Content-Range") == f"bytes */{start}":
-            return True  # an earlier process ended between the last byte and the rename
-        file.truncate(0)
-        return _receive(weights, file)
-    with response:
-        if response.status != http.client.PARTIAL_CONTENT:
-            file.truncate(0)
-            start = 0
-        elif not str(response.headers.get("Content-Range", "")).startswith(f"bytes {start}-"):
-            raise CharregError(
-                f"{weights.url}: asked for bytes {start}-, found {response.headers.get('Content-Range')}; "
-                "remove the partial file and fetch it again"
-            )
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        bar = tqdm(total=total, initial=start, desc=weights.file, unit="B", unit_scale=True, disable=None, leave=False)
-        with bar:
-            while chunk := response.read1(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-    return total is None or file.seek(0, os.SEEK_END) >= total
+        # Without a hash: pooch compares whole ones only, and of some files no more than the first digits are known.
+        pooch.retrieve(weights.url, None, weights.file, folder, downloader=receive_and_check)
+    except OSError as error:  # those of requests are some
+        digest = f"sha256 {weights.sha256}{'' if len(weights.sha256) == 64 else '...'}"
+        raise CharregError(
+            f"{weights.url}: {' '.join(str(error).split())}; nothing was kept, try again, or download it elsewhere and "
+            f"put it at {path} ({digest})"
+        ) from None
+    return path, sha256_of_file(path)
 
 
-class CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https, and to plain http on a loopback address; no others."""
+def _check(found: Path, path: Path, weights: WeightFile, remedy: str) -> str:
+    """The SHA-256 of a file. Raises CharregError when it is not the wanted one, as far as that is known."""
+    sha256 = sha256_of_file(found)
+    if not sha256.startswith(weights.sha256):
+        raise CharregError(f"{path}: sha256 {sha256} differs from {weights.sha256}; {remedy}")
+    return sha256
 
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        try:
-            check_address(newurl)
-        except CharregError:
-            fp.close()
-            raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+def _check_response(response: Any, *_: Any, **__: Any) -> None:
+    """Refuse faults, and redirects before they are followed; neither leaves a connection open."""
+    try:
+        if response.is_redirect:
+            check_address(urllib.parse.urljoin(response.url, response.headers["Location"]))
+        response.raise_for_status()
+    except (CharregError, OSError):
+        response.close()
+        raise
 
 
 def check_address(url: str) -> None:

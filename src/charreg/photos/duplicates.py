@@ -40,7 +40,7 @@ def hash_faces(images: Pixels) -> Hashes:
 
 
 def near_any(hashes: Hashes, others: Hashes, distance: int) -> npt.NDArray[np.bool_]:
-    """Which hashes, uint64 [N, 4], lie within a Hamming distance of any of the others, bool [N]; all pairs, in blocks."""
+    """Which hashes, uint64 [N, 4], lie within a Hamming distance of any of the others, bool [N]; compares all pairs."""
     found = np.zeros(len(hashes), np.bool_)
     for begin in range(0, len(hashes), BLOCK):
         mine = hashes[begin : begin + BLOCK].T[:, :, None]
