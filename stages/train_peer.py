@@ -1,4 +1,4 @@
-"""Train one of the systems CR is compared with, or a method of your own: the job of charreg/jobs/train_<peer>.py."""
+"""Train one of the systems CR is compared with, or a method of your own: the job of src/charreg/peers/<peer>.py."""
 
 from typing import Any
 
