@@ -1,4 +1,4 @@
-"""The complexity of CR and of the paper's top three systems: parameters, inference, training, equal budgets."""
+"""The complexity of CR and of the paper's top three systems: parameters, speed, training, equal budgets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from charreg.core.params import Params
 from charreg.report.markup import Column, Table
 from charreg.report.published import COSTS, GENUINE, PAIRS, Learned, Row
 from charreg.report.results import Measure, Results, other_seeds
-from charreg.report.verdicts import Claim, listed, paragraph
+from charreg.report.verdicts import Claim, listed
 
 COUNTINGS = {
     "deployed_genuine": "deployed, genuine input (super-resolver + regulariser)",
     "deployed_artificial": "deployed, artificial input (super-resolver)",
     "stage_2_system": "stage-2 system (+ inverse regulariser, LR and feature discriminators)",
     "plus_inverse_discriminator": "plus the discriminator of the inverse regulariser",
-    "plus_image_discriminator": "plus the image discriminator of SR pretraining",
+    "plus_image_discriminator": "plus the image discriminator of the super-resolver's pretraining",
 }
 JOBS_OF_CR = ("sr_module", "inverse_cr", "characteristic", "cr")
 GENERATORS_OF = {  # the jobs whose generator iterations make a system; those of the inverse are not counted
@@ -49,13 +49,17 @@ def systems_table(results: Results) -> Table | None:
                 ),
             )
         )
-    caption = "Parameters: every network of the last training loop, the reading that gives the paper's numbers."
+    complexity = results.complexity
+    caption = (
+        "Parameters count every network of the last training loop, the reading that gives the paper's numbers. Times of"
+        f" an image are medians of {complexity['repeats']} runs on {complexity['device']}, CR with its regulariser."
+    )
     if any(row.method == "cr" for row in declared):
         caption += f" Training of CR: {listed([f'`{job}`' for job in JOBS_OF_CR])} together."
     recogniser = results.over_jobs(["centreface"], "seconds").value
     if recogniser is not None:
-        caption += f" The recogniser, which losses of several systems use, is apart: {recogniser / 3600:.3f} h."
-    caption += f" In the sentence below a time counts as known to {CLOCK:.0%}."
+        caption += f" The recogniser that losses of several systems use comes on top: {recogniser / 3600:.3f} h."
+    caption += f" For the verdict below a time is taken as known to within {CLOCK:.0%}."
     return Table(
         "complexity_systems",
         "Complexity of the paper's top three systems",
@@ -70,8 +74,8 @@ def systems_table(results: Results) -> Table | None:
             Column("paper_ms", "paper ms on a Tesla P100 (reported, not comparable)", 1),
         ),
         tuple(rows),
-        f"{caption} {_machine(results.complexity)}.",
-        paragraph(_cost_claims(results, declared)),
+        f"{caption} {_machine(complexity)}.",
+        tuple(_cost_claims(results, declared)),
         first="System",
     )
 
@@ -147,41 +151,6 @@ def parameter_table(results: Results) -> Table | None:
     )
 
 
-def inference_table(results: Results) -> Table:
-    """Milliseconds of one image and of a batch, of the paper's top three systems; no rows when none is declared."""
-    complexity = results.complexity
-    rows = []
-    for width, label in WIDTHS.items() if "cr" in results.methods else ():
-        times = complexity[width]["milliseconds"]
-        for kind in ("genuine", "artificial"):
-            reported = Measure(COSTS["cr"].milliseconds) if (width, kind) == ("paper", "genuine") else None
-            single, batch = (Measure(times[f"{kind}_{name}"]) for name in ("single", "batch"))
-            rows.append((f"CR, {kind} input, {label}", (single, batch, _each(batch, complexity), reported)))
-    for row in results.rows:
-        if row.method in COSTS and row.method != "cr":
-            for width, label in WIDTHS.items():
-                reported = Measure(COSTS[row.method].milliseconds) if width == "paper" else None
-                single, batch = (results.system(row.method, width, f"ms_{name}") for name in ("single", "batch"))
-                rows.append((f"{row.label}, {label}", (single, batch, _each(batch, complexity), reported)))
-    return Table(
-        "complexity_inference",
-        "Inference",
-        (
-            Column("ms_single", "ms, one image", 2),
-            Column("ms_batch", f"ms, batch of {complexity['batch']}", 1),
-            Column("ms_per_image", "ms per image of the batch", 2),
-            Column("paper_ms", "paper, Tesla P100 (reported, not comparable)", 1),
-        ),
-        tuple(rows),
-        f"Median of {complexity['repeats']} runs on {complexity['device']}. {_machine(complexity)}.",
-        first="Path",
-    )
-
-
-def _each(batch: Measure, complexity: Mapping[str, Any]) -> Measure:
-    return batch if batch.value is None else Measure(batch.value / complexity["batch"])
-
-
 def training_table(results: Results, jobs: Sequence[str], params: Params) -> Table:
     """Iterations, seconds and peak memory of every training job, and whether the systems had equal budgets."""
     rows = []
@@ -210,50 +179,46 @@ def training_table(results: Results, jobs: Sequence[str], params: Params) -> Tab
         ),
         tuple(rows),
         caption,
-        budget_sentence(results, params),
+        remark=budget_sentence(results, params),
         first="Job",
     )
 
 
 def budget_sentence(results: Results, params: Params) -> str:
-    """Whether the peers have the generator iterations that the rule of equal budgets gives them."""
-    artificial = params.pretrain_sr.iterations
+    """Whether the peers have as many generator iterations as what CR makes of the same faces, no more and no fewer."""
+    artificial, batch = params.pretrain_sr.iterations, params.pretrain_sr.batch
     genuine = artificial + params.pretrain_cr.iterations + params.finetune_joint.iterations
     rule: dict[Learned, int] = {PAIRS: artificial, GENUINE: genuine}
     text = (
-        f"**Budgets.** The rule: generator iterations as stage 1's super-resolver ({artificial:,}) for a system that"
-        f" learned from artificial pairs only, as all of CR ({genuine:,}: super-resolver, regulariser and joint"
-        " training) for one that saw genuine faces; steps of discriminators and of the inverse do not count."
+        "**Budgets.** A system that learned from artificial pairs only should have as many generator iterations as the"
+        f" super-resolver's pretraining ({artificial:,}), one that saw genuine faces as many as all of CR ({genuine:,}:"
+        " super-resolver, regulariser and joint training); steps of discriminators and of the inverse do not count."
     )
     if params.epoch_scale != 1:
         text += f" All of them are then scaled by {params.epoch_scale:g}."
-    equal, different, unknown = [], [], []
+    equal, different, unknown, odd = [], [], [], []
     for row in results.rows:
         if row.method not in params.peers:
             continue
-        found, wanted = params.peers[row.method].iterations, rule.get(row.learned)
+        peer, wanted = params.peers[row.method], rule.get(row.learned)
         if wanted is None:
-            unknown.append(f"{row.label} ({found:,})")
-        elif found == wanted:
+            unknown.append(f"{row.label} ({peer.iterations:,})")
+        elif peer.iterations == wanted:
             equal.append(row.label)
         else:
-            different.append(f"{row.label} ({found:,}, wanted {wanted:,})")
-    text += f" Equal by it: {listed(equal)}." if equal else ""
+            different.append(f"{row.label} ({peer.iterations:,}, wanted {wanted:,})")
+        odd += [f"{peer.batch} for {row.label}"] if peer.batch != batch else []
+    text += f" Equal by this rule: {listed(equal)}." if equal else ""
     text += f" **Not equal:** {listed(different)}." if different else ""
-    odd = {row.label: params.peers[row.method].batch for row in results.rows if row.method in params.peers}
-    odd = {label: batch for label, batch in odd.items() if batch != params.pretrain_sr.batch}
-    if odd:
-        sizes = listed([f"{label} {batch}" for label, batch in odd.items()])
-        text += f" An iteration sees {params.pretrain_sr.batch} faces as in stage 1's super-resolver, but of {sizes}."
+    text += f" A batch holds {batch} faces in the super-resolver's pretraining, but {listed(odd)}." if odd else ""
     rivals = [row.label for row in results.rows if row.method in ("cyclegan", "lrgan")]
-    joint = params.finetune_joint
-    if rivals and (joint.d_jitter or joint.d_lr_factor != 1):
+    if rivals and (params.finetune_joint.d_jitter or params.finetune_joint.d_lr_factor != 1):
         text += (
-            f" The stabilisers of {listed(rivals)} are those of their own publications, without the jitter and the rate"
-            " factor that CR's discriminators have beyond the paper."
+            f" {listed(rivals)} {'have' if len(rivals) > 1 else 'has'} the stabilisers of the original publication, not"
+            " the jitter and the rate factor that CR's discriminators have beyond the paper."
         )
     text += f" Not judged, as the report does not know what they learned from: {listed(unknown)}." if unknown else ""
-    return text if equal or different or unknown else f"{text} No system it applies to is declared."
+    return text if equal or different or unknown else f"{text} No system it applies to is in this run."
 
 
 def _machine(numbers: Mapping[str, Any]) -> str:

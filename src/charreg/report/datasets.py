@@ -25,9 +25,7 @@ class Role:
     sizes: Mapping[str, int]  # faces by longer side of the detected box, px of the photographs; empty for HR
     rejected: Mapping[str, int]  # by reason
     converted: Mapping[str, int]  # photographs by what was converted
-    composed: ComposedPhotosOptions | None = (
-        None  # what the photographs were composed of, where not of the packaged portraits
-    )
+    composed: ComposedPhotosOptions | None = None  # what of, where the photographs are not of the packaged portraits
 
     @property
     def label(self) -> str:
@@ -73,7 +71,7 @@ def read_roles(params: Params, folders: Folders) -> list[Role]:
 
 def data_lines(roles: list[Role]) -> str:
     """The first lines of the report, one a role: source, simulated or genuine, faces, people."""
-    lines = ["> **Data**, a line for each role:"]
+    lines = ["> **Data**, one line per role:"]
     for role in roles:
         people = f"{role.people:,} identities" if role.people else "identities unknown"
         photos = f"{role.photos:,} {'portraits' if role.kind == 'hr' else 'photographs'}"
@@ -91,7 +89,7 @@ def size_table(roles: list[Role]) -> Table:
         "Size of the genuine faces",
         tuple(Column(f"px_{size}", f"{size} px") for size in bins),
         tuple((role.name, tuple(Measure(role.sizes.get(size, 0)) for size in bins)) for role in genuine),
-        "Faces by the longer side of the detected box in the photograph, upper bound excluded; all become 16x16.",
+        "Faces by the longer side of the detected box in the photograph, upper bounds excluded; all become 16x16.",
         first="Role",
     )
 
@@ -114,8 +112,9 @@ def rejection_table(roles: list[Role]) -> Table:
             )
             for role in roles
         ),
-        "`score`, `face_too_small`, `face_too_large`, `hard` and `excluded` count detections, `near_duplicate` faces"
-        " (of test sets), every other reason photographs. Converted photographs are used.",
+        "`score`, `face_too_small`, `face_too_large`, `hard` and `excluded` count detections, `near_duplicate` counts"
+        " training faces that are test faces too, and every other reason counts photographs. Converted photographs are"
+        " used.",
         first="Role",
     )
 

@@ -8,7 +8,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from charreg.core.errors import CharregError
 from charreg.core.faces import Pixels, open_faces
 from charreg.core.files import write_bytes
-from charreg.report.published import FIGURE_4, PEERS, ROLES
+from charreg.report.published import ROLES
 
 SIDE = 64  # px of a face in a picture
 GAP = 2
@@ -99,60 +99,16 @@ def strip_picture(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
     return picture
 
 
-def side_by_side(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
-    """The blocks as pictures of their own, from left to right."""
-    pictures = [strip_picture([block], factor) for block in blocks]
-    width = sum(picture.width for picture in pictures) + GROUP_GAP * factor * (len(pictures) - 1)
-    sheet = Image.new("RGB", (width, max(picture.height for picture in pictures)), WHITE)
-    left = 0
-    for picture in pictures:
-        sheet.paste(picture, (left, 0))
-        left += picture.width + GROUP_GAP * factor
-    return sheet
-
-
-def column_picture(title: str, strips: Sequence[Strip], factor: int = 2) -> Image.Image:
-    """A titled block whose strips are columns under their labels: a row shows one face through everything."""
-    side, gap = SIDE * factor, GAP * factor
-    font, title_font = _font(7 * factor), _font(8 * factor)
-    labels = [_wrapped(label, font, side) for label, _ in strips]
-    line = int(font.getbbox("Ag")[3]) + 4
-    head = line * max(label.count("\n") + 1 for label in labels) + gap
-    title_height = 13 * factor
-    rows = max(len(faces) for _, faces in strips)
-    height = title_height + head + rows * (side + gap) - gap
-    picture = Image.new("RGB", (len(strips) * (side + gap) - gap, max(1, height)), WHITE)
-    draw = ImageDraw.Draw(picture)
-    draw.text((0, title_height // 2), title, INK, title_font, anchor="lm")
-    for column, (label, (_, faces)) in enumerate(zip(labels, strips, strict=True)):
-        left, top = column * (side + gap), title_height + head
-        draw.multiline_text((left + side // 2, top - gap), label, INK, font, anchor="md", align="center")
-        for row, face in enumerate(faces):
-            tile = Image.fromarray(face).resize((side, side), Image.Resampling.NEAREST)
-            picture.paste(tile, (left, top + row * (side + gap)))
-    return picture
-
-
-def _save(path: Path, draw: Callable[[int, int], Image.Image], faces: int) -> None:
-    """Write `draw(factor, faces)`: at twice the size, or at once when that is too large, or with fewer faces."""
-    for factor in (2, 1):
-        content = _png(draw(factor, faces))
-        if len(content) <= LARGEST:
+def _save(path: Path, blocks: Sequence[Block]) -> None:
+    """Write the picture of the blocks: at twice the size, or at once when that is too large, or with fewer faces."""
+    faces = max((len(strip[1]) for _, strips in blocks for strip in strips), default=0)
+    for factor, count in ((2, faces), *((1, some) for some in range(faces, 0, -1))):
+        shown = [(title, [(label, strip[:count]) for label, strip in strips]) for title, strips in blocks]
+        out = io.BytesIO()
+        strip_picture(shown, factor).save(out, "PNG", optimize=True)
+        if out.tell() <= LARGEST:
             break
-    while len(content) > LARGEST and faces > 1:
-        faces = min(faces - 1, max(1, faces * LARGEST // len(content)))
-        content = _png(draw(1, faces))
-    write_bytes(path, content)
-
-
-def _png(picture: Image.Image) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "PNG", optimize=True)
-    return out.getvalue()
-
-
-def _first(strips: Sequence[Strip], count: int) -> list[Strip]:
-    return [(label, faces[:count]) for label, faces in strips]
+    write_bytes(path, out.getvalue())
 
 
 @dataclass(frozen=True)
@@ -178,89 +134,55 @@ def draw_faces(
     methods: the declared ones with their labels, in the order of the report; faces: how many per set.
     """
     which = {role: chosen_faces(len(open_faces(folders.lr / role)), faces, seed, role) for role in ROLES}
-    genuine = {role: read_faces(folders.lr / role, which[role]) for role in ROLES}
-    resolved = {
-        role: {method: read_faces(folders.sr / method / role, which[role]) for method in methods} for role in ROLES
-    }
-    word = {role: "simulated camera" if simulated[role] else "genuine" for role in ROLES}
-    captions = {}
-
-    name = "figure3_genuine.png"
-    rows: list[Strip] = [(role, genuine[role]) for role in ROLES]
-    _save(out / name, lambda factor, count: strip_picture([("", _first(rows, count))], factor), faces)
-    captions[name] = "Figure 3. Random low-resolution faces: " + "; ".join(
-        f"{role} ({word[role]}; paper: {paper})" for role, paper in ROLES.items()
-    )
-
-    for role in ROLES:
-        strips: list[Strip] = [("LR", genuine[role])]
-        strips += [(label, resolved[role][method]) for method, label in methods.items()]
-        _save_strips(out / f"methods_{role}.png", strips, faces)
-        captions[f"methods_{role}.png"] = f"The same low-resolution faces through every method, {role} ({word[role]})"
-        columns = [(methods[method], resolved[role][method]) for method in FIGURE_4 if method in methods]
-        if set(PEERS) & set(FIGURE_4) & set(methods):
-            name = f"figure4_{role}.png"
-            _save_columns(out / name, f"{role} ({word[role]})", [("LR", genuine[role]), *columns], faces)
-            captions[name] = f"Figure 4. Qualitative comparison, {role}: {word[role]} (paper: {ROLES[role]})"
-
-    if "cr" in methods:
-        name = "figure5_triplets.png"
-        triplets = {
-            role: list(
-                zip(
-                    genuine[role],
-                    read_faces(folders.sr / "cr" / f"{role}_regulated", which[role]),
-                    resolved[role]["cr"],
-                    strict=True,
-                )
-            )
-            for role in ROLES
+    lr: dict[str, Strip] = {role: ("LR", read_faces(folders.lr / role, which[role])) for role in ROLES}
+    sr = {
+        role: {
+            method: (label, read_faces(folders.sr / method / role, which[role])) for method, label in methods.items()
         }
-        _save(out / name, lambda factor, count: _triplet_picture(triplets, factor, count), faces)
-        captions[name] = "Figure 5. Low-resolution, regulated and super-resolved faces of CR, two triplets a row"
+        for role in ROLES
+    }
+    titles = {role: f"{role} ({'simulated camera' if simulated[role] else 'genuine'})" for role in ROLES}
+    papers = {role: f"{titles[role][:-1]}; paper: {paper})" for role, paper in ROLES.items()}
 
-    if {"wo_ul", "cr"} <= set(methods):
-        name = "figure6_unsupervised.png"
-        blocks: list[Block] = [
-            (
-                f"{role} ({word[role]})",
-                [("LR", genuine[role]), ("without", resolved[role]["wo_ul"]), ("with", resolved[role]["cr"])],
-            )
-            for role in ROLES
-        ]
-        _save(
-            out / name,
-            lambda factor, count: strip_picture([(title, _first(strips, count)) for title, strips in blocks], factor),
-            faces,
+    pictures: dict[str, tuple[str, list[Block]]] = {
+        "figure3_genuine.png": (
+            f"Figure 3. Random low-resolution faces: {'; '.join(papers.values())}",
+            [("", [(role, lr[role][1]) for role in ROLES])],
         )
-        captions[name] = "Figure 6. The same faces without and with the unsupervised SR loss (eq. 7) in the training"
-
+    }
+    for role in ROLES:
+        pictures[f"figure4_{role}.png"] = (
+            f"Figure 4. The same low-resolution faces (LR) through every method: {papers[role]}",
+            [("", [lr[role], *sr[role].values()])],
+        )
+    if "cr" in methods:
+        regulated = {role: read_faces(folders.sr / "cr" / f"{role}_regulated", which[role]) for role in ROLES}
+        pictures["figure5_triplets.png"] = (
+            "Figure 5. Low-resolution, regulated and super-resolved faces of CR",
+            [
+                (titles[role], [lr[role], ("regulated", regulated[role]), ("super-resolved", sr[role]["cr"][1])])
+                for role in ROLES
+            ],
+        )
+    if {"wo_ul", "cr"} <= set(methods):
+        pictures["figure6_unsupervised.png"] = (
+            "Figure 6. The same faces without and with the unsupervised SR loss (eq. 7) in the training",
+            [
+                (titles[role], [lr[role], ("without", sr[role]["wo_ul"][1]), ("with", sr[role]["cr"][1])])
+                for role in ROLES
+            ],
+        )
     test = folders.hr / "test"
     chosen = chosen_faces(len(open_faces(test)), faces, seed, "hr_test")
     strips = [("LR", read_faces(test, chosen, lr=True))]
     strips += [(label, read_faces(folders.sr / method / "hr_test", chosen)) for method, label in methods.items()]
-    strips.append(("HR", read_faces(test, chosen)))
-    _save_strips(out / "methods_hr_test.png", strips, faces)
-    captions["methods_hr_test.png"] = "Artificial low-resolution faces through every method, and the truth"
-    return captions
-
-
-def _save_strips(path: Path, strips: Sequence[Strip], faces: int) -> None:
-    _save(path, lambda factor, count: strip_picture([("", _first(strips, count))], factor), faces)
-
-
-def _save_columns(path: Path, title: str, strips: Sequence[Strip], faces: int) -> None:
-    _save(path, lambda factor, count: column_picture(title, _first(strips, count), factor), faces)
-
-
-def _triplet_picture(triplets: Mapping[str, Sequence[tuple[Pixels, ...]]], factor: int, count: int) -> Image.Image:
-    """Low-resolution, regulated, super-resolved: two triplets a row, the test sets side by side."""
-    blocks: list[Block] = []
-    for role, found in triplets.items():
-        rows = [list(triplet) for triplet in found[:count]]
-        title = f"{role}: LR, regulated, SR"
-        blocks += [(title, [("", one) for one in rows[::2]]), (" ", [("", one) for one in rows[1::2]])]
-    return side_by_side(blocks, factor)
+    pictures["methods_hr_test.png"] = (
+        "Artificial low-resolution faces through every method, and the true faces (HR)",
+        [("", [*strips, ("HR", read_faces(test, chosen))])],
+    )
+    for name, (_, blocks) in pictures.items():
+        _save(out / name, blocks)
+    return {name: caption for name, (caption, _) in pictures.items()}
 
 
 # --- curves ----------------------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from charreg.core.files import output_folder, write_bytes
 from charreg.core.params import Params
 from charreg.report import costs, tables
 from charreg.report.datasets import Role, data_lines, detection_table, read_roles, rejection_table, size_table
-from charreg.report.diagrams import draw_diagrams
 from charreg.report.figures import Folders, draw_curves, draw_faces
 from charreg.report.markup import Column, Table, to_csv, to_markdown
-from charreg.report.published import in_order
+from charreg.report.published import ROLES, in_order
 from charreg.report.results import Results, measure, read_results
 from charreg.report.settings import departures, stabilisers
+from charreg.report.verdicts import listed, tally
 
+SMALL_SAMPLE = 5000  # faces; below this the kernel distance is the better guide
 FIRST_JOBS = ("centreface", "matcher", "sr_module", "inverse_cr", "characteristic")
 
 
@@ -47,7 +48,9 @@ def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
         features=params.evaluate.features,
     )
     roles = read_roles(params, inputs.faces)
+    simulated = {str(role): source.simulated for role, source in params.lr_roles.items()}
     made: dict[str, Table | None] = {
+        "summary": tables.summary_table(results, simulated),
         "1": tables.distance_table(results),
         "2": tables.recognition_table(results),
         "3": tables.fidelity_table(results),
@@ -55,7 +58,6 @@ def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
         **{number: tables.ablation_table(results, number, params.finetune_joint) for number in tables.ABLATIONS},
         "systems": costs.systems_table(results),
         "parameters": costs.parameter_table(results),
-        "inference": costs.inference_table(results),
         "training": costs.training_table(results, jobs, params),
         "settings": departures(params, inputs.paper),
         "detection": detection_table(results),
@@ -70,17 +72,18 @@ def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
             write_bytes(folder / f"{table.name}.md", to_markdown(table).encode())
             write_bytes(folder / f"{table.name}.csv", to_csv(table).encode())
     with output_folder(out / "pictures") as folder:
-        simulated = {str(role): source.simulated for role, source in params.lr_roles.items()}
         labels = {row.method: row.label for row in results.rows}
-        captions = draw_diagrams(folder)
-        captions |= draw_faces(folder, inputs.faces, labels, params.report.faces, params.seed, simulated)
-        for name, words, drawn in (("training", "of CR's trainings", own), ("training_peers", "of its peers", peers)):
-            caption = f"Losses and health signals {words} against the step{_which_seed(params)}"
+        captions = draw_faces(folder, inputs.faces, labels, params.report.faces, params.seed, simulated)
+        for name, words, drawn in (
+            ("training", "of CR's trainings", own),
+            ("training_peers", "of the other systems' trainings", peers),
+        ):
+            caption = f"Losses and health signals {words}, by step{_which_seed(params)}"
             captions |= draw_curves(folder, inputs.training, drawn, f"{name}.png", caption)
     captions = {f"pictures/{name}": caption for name, caption in captions.items()}
     if (out / "figures" / "geometry.png").is_file():
         captions["figures/geometry.png"] = (
-            "Mean artificial face (left) and mean genuine face (right): 16x16 pixels, mean eyes as yellow"
+            "Mean artificial face (left) and mean genuine face (right): 16x16 pixels, with the mean eyes as yellow"
             " (artificial) and cyan (genuine) circles"
         )
     text = assemble(params, results, roles, found, captions)
@@ -118,7 +121,7 @@ def geometry_table(results: Results, max_shift: float) -> Table:
         "Geometry of artificial and genuine faces, px at 16x16",
         (*(Column(name, head, 2) for name, head in heads), Column("n", "N")),
         rows,
-        f"Largest difference {found}, wanted at most {max_shift:g} px; the training of the inverse waits for it.",
+        f"Largest difference: {found}; the inverse regulariser is trained only when it is at most {max_shift:g} px.",
         first="Faces",
     )
 
@@ -139,40 +142,78 @@ def gate_table(results: Results) -> Table:
         "The matcher on high-resolution faces it was not trained on",
         tuple(Column(name, head, digits) for name, head, digits in names),
         (("CentreFace", cells),),
-        "HR against HR: Table 2 is to be read against this. The matcher measures only: the CentreFace of the losses is "
-        "another.",
+        "High-resolution against high-resolution faces: what Table 2 is to be read against. The matcher only measures;"
+        " the losses use another CentreFace.",
         first="Network",
     )
 
 
 def opening(params: Params, results: Results) -> str:
-    """How the distances are called, the seed and the length of the trainings: under the lines on the data."""
+    """How the distances are called, the seeds and the length of the trainings: under the lines on the data."""
     dialect = results.dialect
     distances = f"> **Distances:** `{dialect.fd}` (Fréchet) and `{dialect.kd}` (kernel) on {dialect.features}" + (
         "; with this network the Fréchet distance is the FID of the literature."
         if dialect.comparable
-        else ". They are not FID: compare rows, never with the paper's columns."
+        else ". They are not FID: compare them with each other, never with the paper's columns."
     )
+    counts = [results.measure(method, role, "n_fake").value for method in results.methods for role in ROLES]
+    fewest = min((count for count in counts if count is not None), default=SMALL_SAMPLE)
+    if fewest < SMALL_SAMPLE:
+        distances += (
+            f" The sample is small (as few as {fewest:.0f} faces; {SMALL_SAMPLE:,} are wanted): the Fréchet distance is"
+            " biased upwards and the kernel distance is the better guide. Compare the methods of one run, not runs of"
+            " different sizes."
+        )
+    seeds, peer_seeds = (", ".join(str(seed) for seed in some) for some in (params.seeds, params.peer_seeds))
+    seed = f"> **Seeds:** {params.seed} for data and measurements, {seeds} for the trainings"
+    seed += f" (of the other systems {peer_seeds})." if peer_seeds else "."
+    if results.seeds == 1:
+        seed += " With one training seed, no interval covers what another seed would change."
+    else:
+        seed += (
+            f" Numbers of what was trained are mean ± standard deviation over {results.seeds} seeds; their intervals"
+            " span those of all seeds."
+        )
+        seed += f" Trained once: {listed(results.trained_once)}." if results.trained_once else ""
     stages = ", ".join(f"{job} {timing['iterations']:,}" for job, timing in results.timings.items())
-    seeds = ", ".join(str(seed) for seed in params.seeds)
-    runs = "one run" if len(params.seeds) == 1 else f"{len(params.seeds)} runs: tables print mean ± standard deviation"
-    if params.peer_seeds:
-        runs += "; of the other systems " + ", ".join(str(seed) for seed in params.peer_seeds)
-    seed = (
-        f"> **Seed:** {params.seed} of data and measurements; of the trainings {seeds} ({runs})."
-        f" **Iterations:** {stages or 'unknown, nothing was trained here'}."
-    )
-    return f"{distances}\n>\n{seed}"
+    return f"{distances}\n>\n{seed}\n>\n> **Iterations:** {stages or 'unknown, nothing was trained here'}."
 
 
 HOW_TO_READ = (
-    "**Bold** is the best value of a column and **≈** one whose 95% interval [lo, hi] overlaps that of the best,"
-    " so that their order is open; — was not measured, for the reason under the table; blank is not in the paper."
+    "**Bold** marks the best value of a column and **≈** a value whose 95% interval [lo, hi] overlaps that of the best,"
+    " so that their order is open. A dash stands for what was not measured, for the reason given under the table; a"
+    " blank cell for what the paper does not report."
 )
 HOW_TO_JUDGE = (
-    "The sentences under the tables are computed from the same intervals: disjoint ones confirm or contradict the"
-    " paper, overlapping ones cannot tell."
+    "The verdicts under the tables follow from the same intervals: where two of them do not overlap, this run confirms"
+    " or contradicts the paper; where they do, it cannot tell."
 )
+FIGURES = (  # they depend on nothing measured
+    "![Figure 1. Three designs](../docs/figures/designs.svg)\n\n"
+    "*Figure 1. Three designs: (a) supervised super-resolution, learned from artificial low-resolution faces and"
+    " applied to genuine ones; (b) cycle-consistent translation of genuine faces to high resolution and back, learned"
+    " without pairs; (c) characteristic regularisation (CR), which makes a genuine face look like an artificial one and"
+    " then super-resolves it*",
+    "![Figure 2. Overview of CR](../docs/figures/overview.svg)\n\n"
+    "*Figure 2. Overview of CR: (a) the characteristic module, whose inverse first learns to make pseudo-genuine faces"
+    " P of artificial ones A and is then frozen, while the regulariser learns to undo it; (b) super-resolution of"
+    " artificial faces A and of regulated faces R; (c) alignment of regulated with artificial faces in low resolution;"
+    " (d) adversarial adaptation in the feature space of a frozen recogniser. A discriminator learns from its own half"
+    " of its equation and passes on the gradient of the other half; equations have the paper's numbers*",
+)
+
+
+def counted_findings(found: Mapping[str, Table]) -> str:
+    """How many of the paper's findings the run confirms, contradicts and cannot tell."""
+    counts = tally(claim for table in found.values() for claim in table.claims or ())
+    total = counts.total()
+    if not total:
+        return "The methods that the paper's findings compare are not in this run."
+    return (
+        f"Of the {total} findings of the paper that the tables below judge, this run **confirms"
+        f" {counts['confirmed']}**, **contradicts {counts['contradicted']}** and **cannot tell for {counts['open']}**, because intervals overlap"
+        " or because test sets and measures disagree."
+    )
 
 
 def assemble(
@@ -194,10 +235,13 @@ def assemble(
     on = stabilisers(params)
     parts = [
         f"# {params.report.title}",
+        "## In short",
+        table("summary"),
+        picture("pictures/figure4_cctv.png"),
+        counted_findings(found),
         f"{data_lines(roles)}\n>\n{opening(params, results)}",
         "## Methods",
-        picture("pictures/figure1_designs.svg"),
-        picture("pictures/figure2_overview.svg"),
+        *FIGURES,
         "\n".join(rows),
         "## Results",
         picture("pictures/figure3_genuine.png"),
@@ -205,9 +249,6 @@ def assemble(
         HOW_TO_JUDGE,
         table("1"),
         picture("pictures/figure4_web.png"),
-        picture("pictures/figure4_cctv.png"),
-        picture("pictures/methods_web.png"),
-        picture("pictures/methods_cctv.png"),
         table("2"),
         table("3"),
         picture("pictures/methods_hr_test.png"),
@@ -218,12 +259,12 @@ def assemble(
         table("7"),
         picture("pictures/figure6_unsupervised.png"),
         "## Complexity",
-        *(table(name) for name in ("systems", "parameters", "inference", "training")),
+        *(table(name) for name in ("systems", "parameters", "training")),
         "## Data",
         *(table(name) for name in ("detection", "sizes", "rejections", "geometry")),
         picture("figures/geometry.png"),
         "## Setting and checks",
-        f"Beyond the paper, switched on: {'; '.join(on) or 'nothing'}.",
+        f"Switched on beyond the paper: {'; '.join(on) or 'nothing'}.",
         table("settings"),
         table("recogniser"),
         picture("pictures/training.png"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from charreg.report.results import Measure
+from charreg.report.verdicts import Claim, paragraph
 
 Cell = Measure | str | None  # None: nothing to say there, printed blank
 
@@ -23,14 +24,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption and the sentences generated under it."""
+    """A table with its caption and what is judged under it."""
 
     name: str  # of its files
-    title: str
+    title: str  # empty: printed without a heading
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     caption: str = ""
-    findings: str = ""
+    claims: tuple[Claim, ...] | None = None  # judged under the table; None: nothing there is to be judged
+    remark: str = ""  # the last sentences
     references: frozenset[str] = field(default_factory=frozenset)  # labels of rows that do not compete
     first: str = "Method"
 
@@ -87,11 +89,11 @@ def _printed(cell: Cell, column: Column, mark: str, notes: list[str]) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """The table, its caption, the reasons of absent numbers, the warnings on present ones and its findings."""
+    """The table, its caption, the reasons of absent numbers, the warnings on present ones and its verdicts."""
     notes: list[str] = []
     marked = [marks(table, column) for column in range(len(table.columns))]
     left = [any(isinstance(cells[column], str) for _, cells in table.rows) for column in range(len(table.columns))]
-    lines = [f"### {table.title}", ""]
+    lines = [f"### {table.title}", ""] if table.title else []
     lines.append("| " + " | ".join([table.first, *(column.head for column in table.columns)]) + " |")
     lines.append("|" + "|".join([":--", *(":--" if side else "--:" for side in left)]) + "|")
     for row, (label, cells) in enumerate(table.rows):
@@ -107,8 +109,10 @@ def to_markdown(table: Table) -> str:
         lines += ["; ".join(f"<sup>{at}</sup> {note}" for at, note in enumerate(notes, 1)) + ".", ""]
     if warnings := _warnings(table):
         lines += [f"Beware: {warnings}.", ""]
-    if table.findings:
-        lines += [table.findings, ""]
+    if table.claims is not None:
+        lines += [paragraph(table.claims), ""]
+    if table.remark:
+        lines += [table.remark, ""]
     return "\n".join(lines)
 
 

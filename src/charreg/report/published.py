@@ -39,7 +39,7 @@ ROWS = (
     Row("cyclegan", "CycleGAN", "cycle-consistent translation, unpaired", GENUINE, 33.62, 42.41, 25.12, 18.85, 0.6061),
     Row("csri", "CSRI", "recognises artificial and genuine faces", GENUINE, 104.68, 240.99, 29.59, 25.40, 0.7388),
     Row("lrgan", "LRGAN", "learns to degrade faces, then to undo it", GENUINE, 29.80, 31.20, 21.99, 21.88, 0.6869),
-    Row("sr_module", "SR alone (S1a)", "super-resolver of stage 1, no regulariser", PAIRS),
+    Row("sr_module", "SR alone", "the pretrained super-resolver, without a regulariser", PAIRS),
     Row("cr_stage1", "CR, stage 1", "stage 1 untouched: the paper's W/O SR-RI", GENUINE, 111.01, 113.70, variant=True),
     Row("wo_cr", "W/O CR", "joint training without a regulariser", GENUINE, 133.30, 190.73, variant=True),
     Row("wo_ul", "W/O UL", "joint training without eq. 7", GENUINE, 25.30, 26.11, variant=True),
@@ -49,7 +49,6 @@ ROWS = (
 
 PEERS = ("vdsr", "srgan", "fsrnet", "sicnn", "cyclegan", "csri", "lrgan")  # the systems the paper compares CR with
 NEAREST = ("cyclegan", "lrgan", "cr")  # Table 1: below all that learned from artificial pairs; CSRI is not
-FIGURE_4 = ("vdsr", "srgan", "fsrnet", "sicnn", "cyclegan", "lrgan", "cr")  # its columns, after the genuine face
 
 ROLES = {"web": "LR-PIPA", "cctv": "LR-DukeMTMC"}  # this project's name of a genuine test set: the paper's
 PAPER_SETS = {

@@ -110,13 +110,6 @@ class Results:
     def system(self, method: str, width: str, name: str) -> Measure:
         """`parameters`, `ms_single` or `ms_batch` of a system; width: `run` or `paper`."""
         found = self.complexity.get("systems", {}).get(method, {}).get(width, {})
-        if not found and method == "cr":  # a file without `systems` still tells of CR
-            own = self.complexity[width]
-            found = {
-                "parameters": own["parameters"]["stage_2_system"],
-                "ms_single": own["milliseconds"]["genuine_single"],
-                "ms_batch": own["milliseconds"]["genuine_batch"],
-            }
         return measure(found, name, {}, f"complexity.json, systems, {method}, {width}")
 
 

@@ -37,7 +37,7 @@ def stabilisers(params: Params) -> list[str]:
         ("adv_ramp", 0.0, "adversarial ramp"),
         ("content_weight", 0.0, "content term of the inverse"),
         ("identity_weight", 0.0, "identity term"),
-        ("keep_sr_adv", 0.0, "image GAN kept in stage 2"),
+        ("keep_sr_adv", 0.0, "image GAN kept in the joint training"),
         ("sr_adv_on_regulated", False, "that GAN judges super-resolved regulated faces too"),
         ("detach_ul_target", False, "detached target of eq. 7"),
         ("sr_on_pseudo", False, "SR on pseudo-genuine faces"),

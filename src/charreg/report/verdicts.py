@@ -4,7 +4,8 @@ Disjoint 95% intervals confirm or contradict; overlapping ones cannot tell. What
 in the same way and told apart.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ WORDS: dict[Verdict, str] = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A finding of the paper as an inequality: here `small` lies below `large`."""
+    """A comparison of the paper as an inequality: here `small` lies below `large`."""
 
     text: str
     where: str  # the test set
@@ -44,6 +45,20 @@ def verdict(claim: Claim) -> Verdict:
     return "overlap"
 
 
+def tally(claims: Iterable[Claim]) -> Counter[str]:
+    """How many of the paper's findings are `confirmed`, `contradicted` or `open`.
+
+    A finding is one thing compared with one other, on every test set and by every measure there is; it is confirmed
+    (contradicted) when all of its claims are.
+    """
+    findings: dict[tuple[str, str], set[Verdict]] = {}
+    for claim in claims:
+        if claim.paper:
+            findings.setdefault((claim.text, claim.than), set()).add(verdict(claim))
+    kinds = {frozenset({"confirmed"}): "confirmed", frozenset({"contradicted"}): "contradicted"}
+    return Counter(kinds.get(frozenset(found), "open") for found in findings.values())
+
+
 def extreme(measures: Sequence[Measure], largest: bool) -> Measure:
     """A group as one measure: its largest (or smallest) value and bounds, so that it speaks for every member.
 
@@ -58,7 +73,7 @@ def extreme(measures: Sequence[Measure], largest: bool) -> Measure:
 def paragraph(claims: Sequence[Claim]) -> str:
     """One paragraph: the paper's findings, then what it did not compare."""
     known, own = ([claim for claim in claims if claim.paper == paper] for paper in (True, False))
-    nothing = "Nothing to judge: the methods this finding compares are not declared."
+    nothing = "Nothing to judge: the methods to compare are not in this run."
     parts = [f"**Against the paper.** {_judged(known) or nothing}"]
     if own:
         parts.append(f"**Beyond the paper.** {_judged(own)}")
