@@ -135,7 +135,6 @@ class Stages:
         self.folder = folder
         self.exclude = folder / "exclude.txt"
         self.exclude.write_text("# nobody\n")
-        self.hr_main, self.lr_main = load_stage("hr_faces").main, load_stage("lr_faces").main
 
     def params(self, changes: dict[str, Any], source: str) -> str:
         role = {"source": source, "path": "", "exclude": str(self.exclude), "simulated": False}
@@ -145,26 +144,30 @@ class Stages:
         path.write_text(yaml.safe_dump(toy_content({**roles, **changes})))
         return str(path)
 
+    def arguments(self, kind: str, raw: Path, name: str, role: str) -> list[str]:
+        """What the stage `lr_faces` or `hr_faces` is called with, --params apart."""
+        words = ["--role", role, "--raw", raw, "--out", self.folder / name, "--sheet", self.sheet(name)]
+        if kind == "lr":
+            words += ["--exclude", self.exclude, "--metrics", self.metrics(name), "--scores", self.scores(name)]
+        return [str(word) for word in words]
+
     def lr(self, raw: Path, name: str, source: str = "folder", role: str = "web", **changes: Any) -> FaceSet:
-        out = self.folder / name
-        paths = ["--sheet", self.sheet(name), "--metrics", self.metrics(name), "--exclude", self.exclude]
-        arguments = ["--role", role, "--raw", raw, "--out", out, *paths, "--params", self.params(changes, source)]
-        self.run(self.lr_main, arguments)
-        return open_faces(out)
+        return self.run("lr", self.arguments("lr", raw, name, role), self.folder / name, source, changes)
 
     def hr(self, raw: Path, name: str, source: str = "folder", role: str = "train", **changes: Any) -> FaceSet:
-        out = self.folder / name
-        arguments = ["--role", role, "--raw", raw, "--out", out, "--sheet", self.sheet(name)]
-        self.run(self.hr_main, [*arguments, "--params", self.params(changes, source)])
-        return open_faces(out)
+        return self.run("hr", self.arguments("hr", raw, name, role), self.folder / name, source, changes)
 
-    def run(self, main: Callable[[list[str]], None], arguments: list[Any]) -> None:
+    def run(self, kind: str, arguments: list[str], out: Path, source: str, changes: dict[str, Any]) -> FaceSet:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("DVC_ROOT", str(self.folder))
-            main([str(argument) for argument in arguments])
+            load_stage(f"{kind}_faces").main([*arguments, "--params", self.params(changes, source)])
+        return open_faces(out)
 
     def sheet(self, name: str) -> Path:
         return self.folder / "sheets" / f"{name}.png"
 
     def metrics(self, name: str) -> Path:
         return self.folder / "metrics" / f"{name}.json"
+
+    def scores(self, name: str) -> Path:
+        return self.folder / "scores" / f"{name}.json"

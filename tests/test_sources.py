@@ -76,7 +76,7 @@ def test_missing_and_empty_folders_and_unknown_sources_are_refused(tmp_path: Pat
         find_photos("folder", tmp_path / "gone")
     with pytest.raises(CharregError, match="found no picture file"):
         find_photos("folder", tmp_path)
-    with pytest.raises(CharregError, match="found 'wider', wanted one of packaged, folder, celeba"):
+    with pytest.raises(CharregError, match="found 'wider', wanted one of packaged, helen, folder, celeba"):
         find_photos("wider", tmp_path)
 
 

@@ -30,17 +30,9 @@ Light = npt.NDArray[np.float64]  # [H, W, 3], linear, 1 is white
 PORTRAIT_ROLES = ("hr_train", "hr_test")
 PHOTO_ROLES: tuple[LrRole, ...] = ("train", "web", "cctv")
 BACKGROUNDS = (
-    *(
-        "brick.png",
-        "chelsea.png",
-        "coffee.png",
-        "coins.png",
-        "grass.png",
-        "gravel.png",
-        "hubble_deep_field.jpg",
-    ),
-    *("moon.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg"),
-)
+    "brick.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg",
+    "moon.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg",
+)  # fmt: skip
 MAX_PIXELS = 4_000_000  # of a shipped picture
 # Where the face lies in a portrait does not change with the pipeline's own detection parameters.
 PORTRAIT_DETECTION = DetectionOptions(

@@ -2,7 +2,7 @@
 
 Zhang et al. 2016; networks and weights of facenet-pytorch 2.5.3 (they lie in its wheel). The cascade is written out
 here after its `detect_face`, because that one raises where no pyramid level fits and where a candidate lies wholly
-outside the picture; tests/test_detection.py compares the two.
+outside the picture, and is half as fast; tests/test_detection.py compares the two.
 """
 
 import math
@@ -165,12 +165,8 @@ def box_of(face: DetectedFace) -> tuple[float, float, float, float]:
 def merge_faces(faces: list[DetectedFace], iou: float) -> list[DetectedFace]:
     """Non-maximum suppression over scales and tiles: of faces that overlap by more than `iou` the surest stays."""
     ordered = sorted(faces, key=lambda face: (-face.score, face.top, face.left))
-    kept: list[DetectedFace] = []
-    for face in ordered:
-        near = (other for other in kept if abs(other.left - face.left) < other.width + face.width)
-        if all(overlap_of(box_of(face), box_of(other)) <= iou for other in near):
-            kept.append(face)
-    return kept
+    rows = [(face.left, face.top, face.left + face.width, face.top + face.height, face.score) for face in ordered]
+    return [ordered[i] for i in _surest(torch.tensor(rows, dtype=torch.float64).reshape(-1, 5), iou).tolist()]
 
 
 # --- squares and crops -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from charreg.core.faces import Pixels
 
@@ -30,16 +30,6 @@ REASONS = {
     "animated": "several frames",
     "pixel_format": "floating point or more than 16 bits",
 }
-ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-ORIENTATION_TAG = 0x0112
 BYTES_PER_PIXEL = 8  # no sound file is larger than this times max_pixels
 
 
@@ -113,14 +103,14 @@ def _decode(content: bytes, max_pixels: int, min_side: int) -> Picture:
 
 def _turn_upright(image: Image.Image, notes: list[str]) -> Image.Image:
     try:
-        orientation = image.getexif().get(ORIENTATION_TAG)
+        if image.getexif().get(ExifTags.Base.Orientation) not in range(2, 9):
+            return image
+        turned = ImageOps.exif_transpose(image)
     except Exception:  # unreadable metadata: the picture is taken as it lies
         notes.append("exif_unreadable")
         return image
-    if orientation not in ORIENTATIONS:
-        return image
     notes.append("exif_rotated")
-    return image.transpose(ORIENTATIONS[orientation])
+    return turned
 
 
 def _rgb(image: Image.Image, notes: list[str]) -> Pixels:

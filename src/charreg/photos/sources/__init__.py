@@ -1,5 +1,6 @@
 """Raw photographs by the name of their source (`hr_roles.*.source`, `lr_roles.*.source` in params.yaml)."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from charreg.core.errors import CharregError
@@ -9,7 +10,15 @@ from charreg.photos.sources.reading import read_photo
 
 __all__ = ["SOURCES", "Box", "Photo", "PhotoList", "find_photos", "read_photo"]
 
-SOURCES = ("packaged", "folder", "celeba", "wider_face", "pipa", "surveillance", "helen", "bench")
+BY_SPLIT: dict[str, Callable[[Path, str], PhotoList]] = {
+    "folder": folder.find_photos,
+    "celeba": celeba.find_photos,
+    "wider_face": wider_face.find_photos,
+    "pipa": pipa.find_photos,
+    "bench": bench.find_photos,
+}
+WHOLE: dict[str, Callable[[Path], PhotoList]] = {"packaged": packaged.find_photos, "helen": helen.find_photos}
+SOURCES = (*WHOLE, *BY_SPLIT, "surveillance")
 
 
 def find_photos(source: str, path: Path, split: str = "all", stride: int = 1) -> PhotoList:
@@ -21,18 +30,6 @@ def find_photos(source: str, path: Path, split: str = "all", stride: int = 1) ->
         raise CharregError(f"source: found {source!r}, wanted one of {', '.join(SOURCES)}")
     if not path.is_dir() and not (source == "folder" and path.is_file()):
         raise CharregError(f"{path}: no such folder, wanted the photographs of source {source}")
-    if source == "packaged":
-        return packaged.find_photos(path)
-    if source == "folder":
-        return folder.find_photos(path, split)
-    if source == "bench":
-        return bench.find_photos(path, split)
-    if source == "celeba":
-        return celeba.find_photos(path, split)
-    if source == "wider_face":
-        return wider_face.find_photos(path, split)
-    if source == "pipa":
-        return pipa.find_photos(path, split)
     if source == "surveillance":
         return surveillance.find_photos(path, stride)
-    return helen.find_photos(path)
+    return BY_SPLIT[source](path, split) if source in BY_SPLIT else WHOLE[source](path)
