@@ -32,7 +32,7 @@ def test_ds_agrees_with_stored_faces_within_one_level(images: Pixels) -> None:
     right = difference(stored, ds(to_tensor(images)))
     assert right.max() <= 1
     assert right.mean() < 0.15
-    wrong = difference(stored, without_antialias(to_tensor(images), 16))  # mistake 8
+    wrong = difference(stored, without_antialias(to_tensor(images), 16))  # without antialias
     assert wrong.max() > 5
     assert wrong.mean() > 8 * right.mean()
 
