@@ -1,4 +1,4 @@
-"""Promises 12, 19 and kill -9: the same face set whatever the executor, and however often the extraction was killed."""
+"""The same face set whatever the executor, and however often the extraction was killed."""
 
 import os
 import random
