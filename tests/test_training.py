@@ -1,4 +1,4 @@
-"""The training loop itself, and promise 11: a training whose parent dies ends by itself."""
+"""The training loop itself: among other things, a training whose parent dies ends by itself."""
 
 import math
 import os
