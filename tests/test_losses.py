@@ -36,7 +36,7 @@ def test_sr_loss_is_the_mean_squared_difference() -> None:
 
 
 def test_sr_loss_is_a_mean_and_of_minus_one_to_one() -> None:
-    """Mistake 2: the sum is 12,288 times larger per image; the range [0, 1] gives a quarter."""
+    """The sum is 12,288 times larger per image; the range [0, 1] gives a quarter."""
     S, H = (to_tensor(smooth_images(1, seed)) for seed in (0, 1))
     right = losses.l_sr(S, H).item()
     assert (S - H).square().sum().item() == pytest.approx(12_288 * right, rel=1e-5)
@@ -54,7 +54,7 @@ def test_characteristic_gan() -> None:
 
 
 def test_artificial_is_real_for_d_and_genuine_is_real_for_d_inv() -> None:
-    """Mistake 3: with the sides swapped a D that is right about everything gets the largest loss."""
+    """With the sides swapped a D that is right about everything gets the largest loss."""
     sure_real, sure_fake = torch.tensor([2.0]), torch.tensor([-2.0])
     assert losses.l_d(logits_A=sure_real, logits_R=sure_fake).item() == pytest.approx(2 * SPM2)
     assert losses.l_d(logits_A=sure_fake, logits_R=sure_real).item() == pytest.approx(2 * SP2)
@@ -96,7 +96,7 @@ def test_joint_objective() -> None:
 
 
 def test_unsupervised_weight_belongs_to_equation_7() -> None:
-    """Mistake 7: with cr_sr = 1 alone the objective is lambda_cr_sr; read as eq. 8 it would be lambda_cr_gan."""
+    """With cr_sr = 1 alone the objective is lambda_cr_sr; read as eq. 8 it would be lambda_cr_gan."""
     zero, one = torch.tensor(0.0), torch.tensor(1.0)
     weights = {"lambda_cr": 0.06, "lambda_cr_sr": 0.01, "lambda_cr_gan": 0.03}
     assert losses.l_joint(zero, zero, one, zero, **weights).item() == pytest.approx(0.01)
@@ -183,7 +183,7 @@ def toy_recogniser() -> nn.Module:
 
 
 def test_gradients_flow_through_the_frozen_recogniser() -> None:
-    """Mistake 6, first half: under no_grad eq. 8 trains nothing."""
+    """Under no_grad eq. 8 trains nothing."""
     phi_fr = freeze(toy_recogniser().train())
     phi_sr = nn.Conv2d(3, 3, 1)
     S = phi_sr(to_tensor(smooth_images(2, 0)))
@@ -197,7 +197,7 @@ def test_gradients_flow_through_the_frozen_recogniser() -> None:
 
 
 def test_freezing_sets_evaluation_mode() -> None:
-    """Mistake 6, second half: in train mode a face's features depend on the rest of its batch."""
+    """In train mode a face's features depend on the rest of its batch."""
     x = to_tensor(smooth_images(3, 0))
     phi_fr = freeze(toy_recogniser().train())
     torch.testing.assert_close(phi_fr(x)[:1], phi_fr(x[:1]))
