@@ -1,4 +1,4 @@
-"""Promises 13, 14, 16, 27: a resume state is whole or absent, whatever happens while it is written or afterwards."""
+"""A resume state is whole or absent, whatever happens while it is written or afterwards."""
 
 import errno
 import hashlib
