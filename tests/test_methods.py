@@ -71,7 +71,7 @@ def test_genuine_faces_pass_phi_cr_once(recorded: Method, lr: Tensor) -> None:
 
 
 def test_artificial_faces_skip_phi_cr(recorded: Method, lr: Tensor) -> None:
-    """Mistake 4: phi_cr on the HR-test set's faces gives another picture."""
+    """phi_cr on the HR-test set's faces gives another picture."""
     S = recorded.super_resolve(lr, "artificial")
     assert not seen(recorded.phi_cr)
     assert torch.equal(S, up(lr) + 0.125)
