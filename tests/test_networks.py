@@ -82,7 +82,7 @@ def test_generators_give_their_shapes(lr: Tensor, norm: str, output: str) -> Non
 
 
 def test_two_upsamplers_not_three(lr: Tensor) -> None:
-    """Mistake 1: doubling after each of the three groups would give x8."""
+    """Doubling after each of the three groups would give x8."""
     network = SuperResolver(width=4, blocks=(1, 1, 1), output="tanh")
     assert sum(isinstance(layer, Upsampler) for layer in network.modules()) == 2
     assert network(lr).shape[-1] == 4 * lr.shape[-1]
