@@ -1,4 +1,4 @@
-"""Promises 9, 10, 12, 14, 15, 16, 24, 26: trainings that are interrupted, refused or broken, as real processes."""
+"""Trainings that are interrupted, refused or broken, as real processes."""
 
 import hashlib
 import json
