@@ -65,7 +65,7 @@ def test_table_5_regulated_faces_are_nearer_to_artificial_ones(name: str, method
 
 @pytest.mark.parametrize(("name", "other"), [("web", "bicubic"), ("cctv", "bicubic"), ("cctv", "sr_module")])
 def test_table_1_cr_is_nearer_to_real_faces(name: str, other: str) -> None:
-    """Not on `web` against the super-resolver alone: so few steps leave that open, README says how far."""
+    """Not on `web` against the super-resolver alone: so few steps leave that open."""
     assert metrics("cr")[name]["fd_imagenet"] < metrics(other)[name]["fd_imagenet"]
 
 
@@ -78,7 +78,7 @@ def test_table_2_cr_is_recognised_better_than_raw_faces() -> None:
     """The paper's Table 2 has LR-PIPA alone, here `web`.
 
     With five people a set, whose intervals are as wide as the difference, and trainings that differ between machines,
-    only the point values are held to it. By a recogniser trained without noise four of five runs failed it (README).
+    only the point values are held to it. By a recogniser trained without noise four of five runs failed it.
     """
     assert metrics("cr")["web"]["rank1"] > metrics("bicubic")["web"]["rank1"]
 
