@@ -23,9 +23,10 @@ from charreg.core.params import Params
 from charreg.photos import executors
 from charreg.photos.crowds import make_packaged_photos
 from charreg.photos.executors import Workers, map_unordered
+from charreg.photos.gathering import PhotoScratch
 from charreg.photos.journal import JOURNAL, count_records
-from conftest import ROOT, toy_content
-from data_fixtures import Stages
+from conftest import ROOT, params_of
+from data_fixtures import Stages, photo_of
 from training_fixtures import ForkServer, Run, wait_for
 
 pytest_plugins = ["training_fixtures"]
@@ -38,18 +39,13 @@ SMALL = {"packaged_photos.size": [112, 64], "packaged_photos.photos": {"train": 
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20 small crowd photographs and 20 portraits."""
     folder = tmp_path_factory.mktemp("packaged")
-    make_packaged_photos(folder, Params.model_validate(toy_content(SMALL)).packaged_photos, 0)
+    make_packaged_photos(folder, params_of(SMALL).packaged_photos, 0)
     return folder
 
 
 @pytest.fixture(scope="module")
 def serial(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     return Stages(tmp_path_factory.mktemp("lr")).lr(raw / "photos" / "web", "faces", "packaged")
-
-
-@pytest.fixture
-def stages(tmp_path: Path) -> Stages:
-    return Stages(tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -67,20 +63,16 @@ def photographs_done(root: Path) -> int:
 # --- executors -------------------------------------------------------------------------------------------
 
 
-def test_executors_and_worker_counts_give_the_same_bytes(serial: FaceSet, raw: Path, stages: Stages) -> None:
-    faces = stages.lr(raw / "photos" / "web", "two", "packaged", **{"lr_faces.executor": "processes:2"})
-    assert len(faces) > 20
-    assert contents(faces.folder) == contents(serial.folder)
-    assert not journals(stages.folder)
-
-
-def test_the_progress_bar_tells_rate_faces_and_time_left(
-    raw: Path, stages: Stages, capsys: pytest.CaptureFixture[str]
+def test_processes_give_the_same_bytes_and_the_bar_tells_rate_faces_and_time_left(
+    serial: FaceSet, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faces = stages.lr(raw / "photos" / "web", "faces", "packaged")
+    monkeypatch.setenv("CHARREG_EXECUTOR", "processes:2")
+    faces = Stages(tmp_path).lr(raw / "photos" / "web", "two", "packaged")
+    assert contents(faces.folder) == contents(serial.folder)
+    assert not journals(tmp_path)
     bar = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
     assert re.search(r"20/20 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ ?(photo/s|s/photo), faces=(\d+)\]$", bar), bar
-    assert int(bar.rpartition("faces=")[2].rstrip("]")) == len(faces) > 0
+    assert int(bar.rpartition("faces=")[2].rstrip("]")) == len(faces) > 20
 
 
 def test_dask_that_is_missing_or_unreachable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,13 +82,15 @@ def test_dask_that_is_missing_or_unreachable_is_named(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_a_dask_worker_that_is_killed_loses_nothing(serial: FaceSet, raw: Path, stages: Stages) -> None:
+def test_a_dask_worker_that_is_killed_loses_nothing(
+    serial: FaceSet, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import distributed
 
     killed = []
 
     def kill_one(address: str) -> None:
-        wait_for(lambda: photographs_done(stages.folder), 300)
+        wait_for(lambda: photographs_done(tmp_path), 300)
         with distributed.Client(address) as client:
             killed.append(next(iter(client.run(os.getpid).values())))
         os.kill(killed[0], signal.SIGKILL)
@@ -105,8 +99,8 @@ def test_a_dask_worker_that_is_killed_loses_nothing(serial: FaceSet, raw: Path, 
         address = cluster.scheduler_address
         killer = threading.Thread(target=kill_one, args=[address])
         killer.start()
-        changes = {"lr_faces.executor": f"dask:{address}"}
-        faces = stages.lr(raw / "photos" / "web", "dask", "packaged", **changes)
+        monkeypatch.setenv("CHARREG_EXECUTOR", f"dask:{address}")
+        faces = Stages(tmp_path).lr(raw / "photos" / "web", "dask", "packaged")
         killer.join()
     assert killed
     assert contents(faces.folder) == contents(serial.folder)
@@ -179,25 +173,18 @@ class Extraction:
         folder.mkdir(exist_ok=True)
         self.stages = Stages(folder)
         self.out = folder / "faces"
-        self.arguments = [str(ROOT / "stages" / f"{kind}_faces.py"), "--sheet", str(folder / "sheet.png")]
-        if kind == "lr":
-            place = raw / "photos" / "web"
-            self.arguments += ["--role", "web", "--exclude", str(self.stages.exclude)]
-            self.arguments += ["--metrics", str(folder / "metrics.json")]
-        else:
-            place = raw / "portraits" / "hr_test"
-            self.arguments += ["--role", "train"]
-        self.arguments += ["--raw", str(place), "--out", str(self.out)]
+        place, role = ("photos/web", "web") if kind == "lr" else ("portraits/hr_test", "train")
+        self.arguments = self.stages.arguments(kind, raw / place, "faces", role)
 
     def start(self, executor: str = "serial", **changes: Any) -> Run:
-        params = self.stages.params({f"{self.kind}_faces.executor": executor, **changes}, "packaged")
+        params = self.stages.params(changes, "packaged")
         log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}.txt"
         request = {
-            "argv": [*self.arguments, "--params", params],
+            "argv": [str(ROOT / "stages" / f"{self.kind}_faces.py"), *self.arguments, "--params", params],
             "cwd": str(self.folder),
             "log": str(log),
-            "path": [str(ROOT / "src")],
-            "env": {"DVC_ROOT": str(self.folder), "PYTHONPATH": str(ROOT / "src")},
+            "path": [str(ROOT / "src"), str(ROOT / "stages")],
+            "env": {"DVC_ROOT": str(self.folder), "PYTHONPATH": str(ROOT / "src"), "CHARREG_EXECUTOR": executor},
             "threads": 1,
             "plans": [],
         }
@@ -283,13 +270,10 @@ def test_what_changed_is_named_and_the_old_photographs_are_not_used(
     assert "starts anew, the earlier resume state is not used: exclusions changed" in run.text
 
 
-def test_a_photograph_that_changed_is_worked_on_again(tmp_path: Path, raw: Path, stages: Stages) -> None:
-    from charreg.photos.gathering import PhotoScratch
-    from charreg.photos.sources import find_photos
-
-    photos = find_photos("packaged", raw / "photos" / "web").photos
-    params = Params.model_validate(toy_content())
-    before = PhotoScratch("lr_faces@web", photos, params).folder
-    assert PhotoScratch("lr_faces@web", photos, params).folder == before
-    os.utime(photos[3].path, (1, 1))
-    assert PhotoScratch("lr_faces@web", photos, params).folder != before
+def test_a_photograph_that_changed_is_worked_on_again(tmp_path: Path, toy_params: Params) -> None:
+    photos = [photo_of(path) for path in (tmp_path / "a.png", tmp_path / "gone.png")]
+    photos[0].path.touch()
+    before = PhotoScratch("lr_faces@web", photos, toy_params).folder
+    assert PhotoScratch("lr_faces@web", photos, toy_params).folder == before
+    os.utime(photos[0].path, (1, 1))
+    assert PhotoScratch("lr_faces@web", photos, toy_params).folder != before

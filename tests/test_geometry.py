@@ -1,6 +1,5 @@
 """Artificial and genuine faces have to lie alike in their frames."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +11,9 @@ from PIL import Image
 
 from charreg.core.errors import CharregError
 from charreg.photos.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics, mean_image
-from conftest import ROOT
-from data_fixtures import set_with_eyes
+from data_fixtures import load_stage, set_with_eyes
 
 EYES = (5.0, 6.0, 11.0, 6.0)
-
-
-def load_stage(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "stages" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_shifts_are_measured_at_16_px(tmp_path: Path) -> None:
@@ -90,7 +79,7 @@ def test_stage_draws_the_figure_and_writes_metrics_only_when_the_sets_agree(tmp_
     for name, eyes in (("near", (5.2, 6, 11.2, 6)), ("far", (8, 6, 14, 6))):
         set_with_eyes(tmp_path / name, 16, eyes)
         metrics, figure = tmp_path / f"{name}.json", tmp_path / f"{name}.png"
-        arguments = ["--hr", tmp_path / "hr", "--lr", tmp_path / name, "--metrics", metrics, "--figure", figure]
+        arguments = ["--hr", tmp_path / "hr", "--lr", tmp_path / name, "--scores", metrics, "--figure", figure]
         call = [*map(str, arguments), "--params", str(toy_file)]
         if name == "near":
             main(call)
