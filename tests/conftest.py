@@ -17,11 +17,16 @@ from charreg.core.faces import FaceSet, FaceWriter, Pixels, open_faces
 from charreg.core.models import Blueprint, Model
 from charreg.core.params import Params, check_params, parse_yaml
 from charreg.core.resampling import resize_image
-from charreg.cr.finetune_joint import FirstStage
+from charreg.cr.finetune_joint import VARIANTS, FirstStage
+from charreg.cr.pretrain_cr import PretrainCr
+from charreg.cr.pretrain_inverse_cr import PretrainInverseCr
+from charreg.cr.pretrain_sr import PretrainSr
 from charreg.cr.regulariser import Regulariser
+from charreg.cr.train_centreface import TrainCentreface
 from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import Discriminator
 from charreg.networks.super_resolver import SuperResolver
+from charreg.peers.base import PeerInputs, job_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -271,3 +276,27 @@ def fresh_first_stage(params: Params) -> FirstStage:
         inverse_cr=fresh_model({"inverse_regulariser": regulariser}, seed=3),
         centreface=fresh_model({"centreface": Blueprint.of(CentreFace, params.centreface.model_dump(mode="json"))}, 4),
     )
+
+
+PEERS = ("vdsr", "srgan", "fsrnet", "sicnn", "cyclegan", "csri", "lrgan")
+TRAININGS = ("centreface", "matcher", "sr_module", "inverse_cr", "characteristic", *VARIANTS, *PEERS)
+
+
+def make_job(name: str, params: Params, hr: FaceSet, genuine: FaceSet) -> Any:
+    """A training by its name, from roused networks where it starts from others; what it does not use is not there."""
+    first, cpu = fresh_first_stage(params), torch.device("cpu")
+    if name in ("centreface", "matcher"):
+        return TrainCentreface(name, params, hr, cpu)
+    if name == "sr_module":
+        return PretrainSr(params, hr, cpu)
+    if name == "inverse_cr":
+        return PretrainInverseCr(params, hr, genuine, cpu)
+    if name == "characteristic":
+        inverse = first.inverse_cr.networks["inverse_regulariser"].train()  # the job has to freeze it
+        return PretrainCr(params, hr, genuine, inverse, cpu)
+    if name in VARIANTS:
+        used = FirstStage(**{model: getattr(first, model) for model in VARIANTS[name].uses})
+        return VARIANTS[name](params, hr, genuine, used, cpu)
+    recogniser = first.centreface.networks["centreface"]
+    assert isinstance(recogniser, CentreFace)
+    return job_of(name)(params, PeerInputs(hr, genuine, recogniser), cpu)

@@ -5,6 +5,7 @@ executes a script of stages/ as the command line would. Faults are `plans`, carr
 """
 
 import builtins
+import importlib
 import json
 import os
 import resource
@@ -24,17 +25,14 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-JOBS = ("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
+ADVERSARIAL = ("pretrain_inverse_cr", "pretrain_cr", "finetune_joint")  # sections of params.yaml
+SECTIONS = ("train_centreface", "train_matcher", "pretrain_sr", *ADVERSARIAL)
 SCHEDULE = {
     "iterations": 12,
     "batch": 4,
     "ema": 0.9,
     "lr_decay": "cosine",
     "clip_norm": 1.0,
-    "log_every": 5,
-    "health_every": 5,
-    "sheet_every": 5,
-    "checkpoint_every": 5,
 }
 STABILISERS = {
     "r1_gamma": 0.1,
@@ -68,15 +66,11 @@ PEERS: dict[str, dict[str, Any]] = {
     },
     "lrgan": {"width": 4, "blocks": [1, 1, 1], "norm": "bn", "d_width": 2, "n_critic": 2, "order": "halves"},
 }
-PEER_STAGES = tuple(f"train_peer@{name}" for name in PEERS)
-VARIANT_STAGES = tuple(f"finetune_joint@{name}" for name in ("wo_cr", "wo_ul", "wo_sr_ri_joint"))
-# A shorter schedule for them: phases begin after step 3.
-SHORT = {"iterations": 6, "checkpoint_every": 2, "log_every": 4, "health_every": 4, "sheet_every": 6}
 EVERYTHING_ON = {
-    **{f"{job}.{key}": value for job in JOBS for key, value in SCHEDULE.items()},
+    **{f"{job}.{key}": value for job in SECTIONS for key, value in SCHEDULE.items()},
     **{f"peers.{name}.{key}": value for name in PEERS for key, value in SCHEDULE.items()},
     **{f"peers.{name}.{key}": value for name, options in PEERS.items() for key, value in options.items()},
-    **{f"{job}.{key}": value for job in JOBS[2:] for key, value in STABILISERS.items()},
+    **{f"{job}.{key}": value for job in ADVERSARIAL for key, value in STABILISERS.items()},
     "pretrain_sr.adv_weight": 0.1,
     "pretrain_sr.adv_warmup": 0.2,
     "finetune_joint.keep_sr_adv": 0.1,
@@ -88,10 +82,9 @@ BATCH_NORM = {"super_resolver.norm": "bn", "regulariser.norm": "bn", "centreface
 NO_BATCH_NORM = {"super_resolver.norm": "none", "regulariser.norm": "none", "centreface.batch_norm": False}
 
 
-def section_of(stage: str) -> str:
-    """Where in params.yaml the schedule of a stage stands; stages may have an item, as in `train_peer@vdsr`."""
-    script, _, item = stage.partition("@")
-    return f"peers.{item}" if script == "train_peer" else script
+def cadence(steps: int) -> dict[str, str]:
+    """The environment of a training that logs, measures, draws and writes a state every so many steps."""
+    return {f"CHARREG_{what}_EVERY": str(steps) for what in ("LOG", "HEALTH", "SHEET", "CHECKPOINT")}
 
 
 # --- inside the forked process ---------------------------------------------------------------------------
@@ -99,7 +92,7 @@ def section_of(stage: str) -> str:
 
 def carry_out(name: str, *words: Any) -> None:
     """Prepare one fault. `step` counts finished steps."""
-    import charreg.training as training
+    from charreg.training import loop as training
 
     advance = training.Training.advance
 
@@ -170,7 +163,7 @@ def points_of_writing(reached: Callable[[], None]) -> Callable[[], None]:
 
     Returns what undoes it.
     """
-    import charreg.files as files
+    from charreg.core import files
 
     kept = {"fsync": os.fsync, "replace": os.replace, "unlink": Path.unlink}
 
@@ -258,9 +251,10 @@ def forked(request: Mapping[str, Any]) -> None:
         sys.path[:0] = request["path"]
         for plan in request["plans"]:
             carry_out(*plan)
-        sys.argv = request["argv"]
-        if sys.argv[0] == "save_toy_states":
-            save_toy_states(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        sys.argv = request.get("argv", [""])
+        if "call" in request:  # a function, and what it is given
+            module, function, *given = request["call"]
+            getattr(importlib.import_module(module), function)(*given)
         else:
             runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as leave:
@@ -361,6 +355,7 @@ class Run:
             str(path.relative_to(self.out)): path.read_bytes()
             for folder in ("model", "curves")
             for path in sorted((self.out / folder).rglob("*"))
+            if path.is_file() and path.name != "timings.json"
         }
 
 
@@ -390,8 +385,7 @@ class Workshop:
     def __init__(self, folder: Path, server: ForkServer, changes: Mapping[str, Any] | None = None) -> None:
         # imported here: the fork server must not know charreg, a run may bring a changed copy
         from charreg.core.models import save_model
-        from charreg.core.params import Params
-        from conftest import draw_genuine_faces, draw_hr_faces, fresh_first_stage, toy_content
+        from conftest import draw_genuine_faces, draw_hr_faces, fresh_first_stage, params_of, toy_content
 
         self.folder, self.server = folder, server
         self.content = toy_content({**EVERYTHING_ON, **(changes or {})})
@@ -400,7 +394,7 @@ class Workshop:
             mark_faces(draw_hr_faces(folder / "drawn"), folder / "hr")
             draw_hr_faces(folder / "test", people=3, first=30, role="test")
             draw_genuine_faces(folder / "lr")
-        for name, model in vars(fresh_first_stage(Params.model_validate(self.content))).items():
+        for name, model in vars(fresh_first_stage(params_of({**EVERYTHING_ON, **(changes or {})}))).items():
             (folder / name).mkdir()
             save_model(folder / name, model.networks, model.blueprints, model.info)
 
@@ -415,16 +409,16 @@ class Workshop:
             inner[name] = value
         (self.folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
-    def command(self, stage: str, out: Path) -> list[str]:
-        """A stage's script and arguments, as a user types them in the workshop's folder.
+    def command(self, stage: str, out: Path, root: Path = ROOT) -> list[str]:
+        """A stage's script in the repository `root` and its arguments, as a user types them in the workshop's folder.
 
         A stage may have an item, as in `train_peer@vdsr`; finetune_joint alone is its variant `cr`.
         """
         stage, _, item = stage.partition("@")
-        words = [str(ROOT / "stages" / f"{stage}.py"), "--hr", "hr"]
-        words += ["--out", f"{out}/model", "--curves", f"{out}/curves", "--timings", f"{out}/timings.json"]
+        words = [str(root / "stages" / f"{stage}.py"), "--hr", "hr", "--out", f"{out}/model"]
+        words += ["--curves", f"{out}/curves"]
         if stage == "train_centreface":
-            return [*words, "--purpose", "centreface", "--test", "test", "--metrics", f"{out}/metrics.json"]
+            return [*words, "--purpose", "centreface", "--test", "test", "--scores", f"{out}/scores.json"]
         if stage == "pretrain_sr":
             return words
         words += ["--lr", "lr"]
@@ -443,22 +437,22 @@ class Workshop:
         name: str,
         *plans: tuple[Any, ...],
         threads: int = 1,
-        path: tuple[str, ...] = (),
+        root: Path = ROOT,
         env: Mapping[str, str] | None = None,
     ) -> Run:
-        """Start a stage; runs of one `name` share outputs and resume states."""
+        """Start a stage, by the code in `root`; runs of one `name` share outputs and resume states."""
         out = self.folder / "runs" / name
         (out / ".dvc").mkdir(parents=True, exist_ok=True)
         log = out / f"log-{len(list(out.glob('log-*')))}.txt"
         log.touch()
         request = {
-            "argv": self.command(stage, out),
+            "argv": self.command(stage, out, root),
             "cwd": str(self.folder),
             "log": str(log),
             "plans": plans,
-            "env": {"DVC_ROOT": str(out), **(env or {})},
+            "env": {"DVC_ROOT": str(out), **cadence(5), **(env or {})},
             "threads": threads,
-            "path": path,
+            "path": [str(root / "src")],
         }
         return Run(self.server, self.server.ask(request), log, out)
 

@@ -1,0 +1,433 @@
+"""What every training promises: determinism, resuming, batches that can be shared, exports, signals and sheets."""
+
+import json
+import socket
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from charreg.core.errors import CharregError
+from charreg.core.faces import FaceSet, open_faces
+from charreg.core.models import load_model, save_model
+from charreg.training import distributed
+from charreg.training.loop import Training
+from conftest import TRAININGS, draw_genuine_faces, draw_hr_faces, make_job, params_of
+from training_fixtures import BATCH_NORM, EVERYTHING_ON, ROOT, SCHEDULE, ForkServer, Run, mark_faces
+
+pytest_plugins = ["training_fixtures"]
+
+State = dict[str, Tensor]
+Faces = tuple[FaceSet, FaceSet]
+Curves = dict[str, list[dict[str, float]]]
+STEPS, BEFORE, AMID = 8, 3, 5  # of a run; stops before and amid the last phase of those that have phases
+
+JOINT = ("joint", "l_sr", "l_cr", "l_cr_sr", "l_cr_gan", "l_d", "l_df", "l_d_sr")
+LOSSES = {
+    "centreface": ("l_recognition", "accuracy"),
+    "matcher": ("l_recognition", "accuracy"),
+    "sr_module": ("l_sr", "l_d_sr", "l_adv"),
+    "inverse_cr": ("l_d_inv", "l_inv", "content"),
+    "characteristic": ("l_d", "l_cr", "reconstruction", "identity"),
+    "cr": JOINT,
+    "wo_cr": tuple(name for name in JOINT if name not in ("l_cr", "l_d")),
+    "wo_ul": JOINT,
+    "wo_sr_ri_joint": ("joint", "l_sr", "l_cr", "l_d", "l_d_sr"),
+    "vdsr": ("l_sr",),
+    "srgan": ("l_sr", "l_d", "l_content", "l_adv"),
+    "fsrnet": ("l_coarse", "l_fine", "l_prior", "l_content", "l_d", "l_adv"),
+    "sicnn": ("l_sr", "l_si", "l_r_hr", "l_r_sr"),
+    "cyclegan": ("l_gan", "l_cycle", "l_identity", "l_d_x", "l_d_y"),
+    "csri": ("l_sr", "l_id_syn", "l_id_native"),
+    "lrgan": ("l_d_lr", "hl_pixel", "hl_gan", "l_d_hr", "lh_pixel", "lh_gan"),
+}
+GOLDEN: dict[str, tuple[float, ...]] = {  # losses of the last step, in float64
+    "centreface": (2.22249, 0.25),
+    "matcher": (2.08313, 0.5),
+    "sr_module": (0.00521347, 1.39609, 0.660158),
+    "inverse_cr": (1.25156, 0.703435, 0.00014869),
+    "characteristic": (1.31271, 0.172105, 0.00717659, 0.000605435),
+    "cr": (14.8303, 2.10383, 0.621063, 0.521107, 0.775831, 1.42218, 1.38232, 1.22225),
+    "wo_cr": (6.48709, 6.38368, 0.607672, 0.776078, 1.38185, 1.21196),
+    "wo_ul": (14.825, 2.10388, 0.62107, 0.521381, 0.77583, 1.42219, 1.38232, 1.22223),
+    "wo_sr_ri_joint": (6.32393, 6.21544, 0.589787, 1.41638, 1.22277),
+    "vdsr": (0.00430604,),
+    "srgan": (0.00456432, 1.38983, 0.670437, 0.665502),
+    "fsrnet": (0.00462211, 0.00466342, 0.79517, 0.627848, 1.3896, 0.674876),
+    "sicnn": (0.00442432, 0.0011531, 1.3816, 1.38156),
+    "cyclegan": (1.32606, 0.704301, 0.707256, 0.352052, 0.347909),
+    "csri": (0.00471167, 0.18024, 0.0343098),
+    "lrgan": (0, 0, 0, 2.0283, 0.00473583, -0.157546),
+}
+GOLDEN_LOOKS = {  # the sum of the signals at the last step, and the mean level of the sheet
+    "centreface": (25.692, 131.313),
+    "matcher": (39.7443, 131.766),
+    "sr_module": (68.2239, 131.632),
+    "inverse_cr": (77.9274, 112.137),
+    "characteristic": (134.189, 92.5744),
+    "cr": (88.9509, 74.5396),
+    "wo_cr": (19.7517, 70.9706),
+    "wo_ul": (88.9508, 74.5395),
+    "wo_sr_ri_joint": (88.7847, 74.6286),
+    "vdsr": (67.6748, 131.908),
+    "srgan": (68.2482, 131.693),
+    "fsrnet": (97.4452, 137.037),
+    "sicnn": (68.7774, 131.753),
+    "cyclegan": (57.1532, 112.096),
+    "csri": (68.1731, 131.716),
+    "lrgan": (133.483, 108.168),
+}
+
+
+def verdicts(*judges: str) -> set[str]:
+    return {f"{judge}_{what}" for judge in judges for what in ("real", "fake", "accuracy")}
+
+
+PSNR = {"psnr_train", "psnr_bicubic"}
+RECOGNITION = {"accuracy_unmirrored", "feature_length", "centre_distance"}
+REGULATION = {"psnr_R_G", "psnr_P_A", "psnr_regulated_P_A"} | verdicts("d")
+SUPER_RESOLUTION = {"psnr_train", "mse_DS_S_R"}
+SIGNALS = {
+    "centreface": RECOGNITION,
+    "matcher": RECOGNITION,
+    "sr_module": PSNR | verdicts("d_sr"),
+    "inverse_cr": {"psnr_P_A"} | verdicts("d_inv"),
+    "characteristic": REGULATION,
+    "cr": SUPER_RESOLUTION | REGULATION | verdicts("df"),
+    "wo_cr": SUPER_RESOLUTION | verdicts("df"),
+    "wo_ul": SUPER_RESOLUTION | REGULATION | verdicts("df"),
+    "wo_sr_ri_joint": SUPER_RESOLUTION | REGULATION,
+    "vdsr": PSNR,
+    "srgan": PSNR | verdicts("d"),
+    "fsrnet": PSNR | {"psnr_coarse"},
+    "sicnn": PSNR | {"accuracy_hr", "accuracy_sr", "l_si"},
+    "cyclegan": PSNR | {"cycle_x", "cycle_y", "identity_x", "identity_y", "colour_shift"} | verdicts("d_x", "d_y"),
+    "csri": PSNR | {"accuracy_syn", "accuracy_native"},
+    "lrgan": PSNR | {"psnr_hl"} | verdicts("d_lr", "d_hr"),
+}
+ROWS = {"centreface": 2, "matcher": 2, "inverse_cr": 3, "characteristic": 3, "wo_cr": 3, "fsrnet": 6, "cyclegan": 6}
+ROWS |= {"lrgan": 5}  # of the sheet; 4 of the others
+FROZEN = {
+    "characteristic": ["phi_inv"],
+    "cr": ["phi_fr", "phi_inv"],
+    "wo_cr": ["phi_fr"],
+    "wo_ul": ["phi_fr", "phi_inv"],
+    "wo_sr_ri_joint": ["phi_inv"],
+    "srgan": ["content"],
+    "fsrnet": ["content"],
+}
+PARTS = {  # of a resume state: one that a training could forget
+    "centreface": "network.head/",
+    "matcher": "optimiser.sgd/",
+    "sr_module": "optimiser.d_sr/",
+    "inverse_cr": "average.inverse_regulariser/",
+    "characteristic": "network.discriminator/",
+    "cr": "optimiser.joint/",
+    "wo_cr": "optimiser.df/",
+    "wo_ul": "average.regulariser/",
+    "wo_sr_ri_joint": "optimiser.d/",
+    "vdsr": "optimiser.vdsr/",
+    "srgan": "optimiser.d/",
+    "fsrnet": "optimiser.fsrnet/",
+    "sicnn": "optimiser.cnn_r/",
+    "cyclegan": "network.history_",
+    "csri": "network.native_head/",
+    "lrgan": "network.high_to_low/",
+}
+
+
+class Whole(NamedTuple):
+    """A training from its first step to its last, its networks before, and its state after step BEFORE."""
+
+    training: Training
+    start: dict[str, State]
+    frozen: dict[str, State]
+    tensors: State
+    note: dict[str, Any]
+
+
+def state_of(network: nn.Module) -> State:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def frozen_of(job: Any) -> dict[str, nn.Module]:
+    """The networks a job uses and does not train, by the names of its attributes."""
+    trained = {module for network in job.networks.values() for module in network.modules()}
+    return {name: value for name, value in vars(job).items() if isinstance(value, nn.Module) and value not in trained}
+
+
+def started(name: str, faces: Faces, seed: int = 0, **changes: Any) -> Training:
+    """A training in its toy size with all that keeps something from step to step; the global generator has no part."""
+    torch.manual_seed(next(DRAWN))
+    changes = {**EVERYTHING_ON, **BATCH_NORM, **changes}
+    return Training(make_job(name, params_of(changes, seed=seed, epoch_scale=STEPS / SCHEDULE["iterations"]), *faces))
+
+
+DRAWN = count()
+
+
+def state(training: Training) -> tuple[State, dict[str, Any]]:
+    """What a resume state holds."""
+    return deepcopy(training.tensors()), {"step": training.done, **deepcopy(training.note())}
+
+
+def advanced(training: Training, steps: int) -> Training:
+    while training.done < steps:
+        training.advance()
+        training.look()
+    return training
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `hr` and `lr` of drawn faces, with landmarks and people as the peers want them."""
+    folder = tmp_path_factory.mktemp("faces")
+    mark_faces(draw_hr_faces(folder / "drawn"), folder / "hr")
+    draw_genuine_faces(folder / "lr")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faces(folder: Path) -> Faces:
+    return open_faces(folder / "hr"), open_faces(folder / "lr")
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of the curves every step, signals and sheets at half of the run and at its end."""
+    for what, steps in (("LOG", 1), ("HEALTH", STEPS // 2), ("SHEET", STEPS // 2)):
+        monkeypatch.setenv(f"CHARREG_{what}_EVERY", str(steps))
+
+
+@pytest.fixture(scope="module")
+def whole(faces: Faces) -> Callable[[str], Whole]:
+    """A finished training by its name; trained once."""
+
+    @cache
+    def trained(name: str) -> Whole:
+        training = started(name, faces)
+        start = {name: state_of(network) for name, network in training.job.networks.items()}
+        frozen = {name: state_of(network) for name, network in frozen_of(training.job).items()}
+        tensors, note = state(advanced(training, BEFORE))
+        return Whole(advanced(training, STEPS), start, frozen, tensors, note)
+
+    return trained
+
+
+every = pytest.mark.parametrize("name", TRAININGS)
+
+
+@every
+def test_the_seed_decides_every_bit(name: str, whole: Callable[[str], Whole], faces: Faces) -> None:
+    once, again = whole(name).tensors, advanced(started(name, faces), BEFORE).tensors()
+    assert same(again, once)
+    another = advanced(started(name, faces, seed=1), BEFORE)
+    other, losses = another.tensors(), whole(name).note["curves"][-1]
+    assert another.curves[-1] != pytest.approx(losses, rel=1e-3)  # which one and two processes agree on
+    for network in whole(name).start:
+        keys = [key for key in once if key.startswith(f"network.{network}/")]
+        assert any(not torch.equal(other[key], once[key]) for key in keys), network
+
+
+def resumed(name: str, faces: Faces, tensors: State, note: dict[str, Any], to: int, forgets: str = "") -> Training:
+    """A fresh training that goes on from a state; without a part of it."""
+    again = started(name, faces)
+    kept = {key: value for key, value in tensors.items() if not (forgets and key.startswith(forgets))}
+    assert (len(kept) < len(tensors)) == bool(forgets)
+    again.restore({**(again.tensors() if forgets else {}), **kept}, note)
+    return advanced(again, to)
+
+
+@every
+def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(
+    name: str, whole: Callable[[str], Whole], faces: Faces
+) -> None:
+    """Stopped twice, before and amid the last phase."""
+    ended, last = whole(name).training, f"sheet-{STEPS:07d}.png"
+    amid = state(resumed(name, faces, whole(name).tensors, whole(name).note, AMID))
+    again = resumed(name, faces, *amid, STEPS)
+    assert same(again.tensors(), ended.tensors())
+    assert (again.curves, again.signals) == (ended.curves, ended.signals)
+    assert np.array_equal(again.sheets[last], ended.sheets[last])
+    forgetful = resumed(name, faces, *amid, STEPS, PARTS[name])
+    assert not same(forgetful.tensors(), ended.tensors())  # the comparison would notice
+
+
+@every
+def test_every_weight_trains_but_what_is_frozen(name: str, whole: Callable[[str], Whole]) -> None:
+    job, start, frozen = whole(name).training.job, whole(name).start, whole(name).frozen
+    held = {id(p) for optimiser in job.optimisers.values() for group in optimiser.param_groups for p in group["params"]}
+    for key, network in job.networks.items():
+        still = [k for k, v in network.named_parameters() if torch.equal(v, start[key][k]) and v.numel() > 1]
+        assert not still, f"{key}: {still} did not move"
+        assert all(parameter.requires_grad and id(parameter) in held for parameter in network.parameters())
+    assert sorted(frozen) == FROZEN.get(name, [])
+    for key, network in frozen_of(job).items():
+        assert same(frozen[key], network.state_dict()), key  # parameters and batch statistics
+        assert not any(layer.training for layer in network.modules() if not [*layer.children()])
+        assert not any(parameter.requires_grad or id(parameter) in held for parameter in network.parameters())
+
+
+@every
+def test_signals_are_finite_and_sheets_are_pictures(name: str, whole: Callable[[str], Whole]) -> None:
+    training = whole(name).training
+    assert [row["step"] for row in training.signals] == [STEPS // 2, STEPS]
+    for row in training.signals:  # the loop leaves out what is not finite
+        assert set(row) == {"step"} | SIGNALS[name]
+    pictures = [training.sheets[f"sheet-{step:07d}.png"] for step in (STEPS // 2, STEPS)]
+    assert all(picture.dtype == np.uint8 for picture in pictures)
+    assert all(picture.shape == (ROWS.get(name, 4) * 64, 12 * 64, 3) for picture in pictures)
+    assert all(np.ptp(picture) > 100 for picture in pictures)
+    before = state(training)[0]
+    modes = {key: network.training for key, network in training.job.networks.items()}
+    training.look()  # changes nothing
+    assert training.signals.pop() == training.signals[-1]
+    assert same(training.tensors(), before)
+    assert modes == {key: key != "high_to_low" for key in modes}  # LRGAN's rests in the last phase
+
+
+@every
+def test_exports_are_rebuilt_from_their_folder(name: str, whole: Callable[[str], Whole], tmp_path: Path) -> None:
+    job, exported = whole(name).training.job, deepcopy(whole(name).training).exported()
+    assert job.iterations == STEPS  # two thirds of the declared ones, as epoch_scale says
+    assert set(job.averaged) <= set(job.exports) <= set(job.networks)
+    save_model(tmp_path, exported, job.blueprints, {"job": job.name})
+    model = load_model(tmp_path)
+    assert list(model.networks) == list(job.exports)
+    for key, network in exported.items():
+        assert same(state_of(model.networks[key]), state_of(network))
+        assert not model.networks[key].training
+    if "super_resolver" in exported:
+        x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        with torch.no_grad():
+            S = model.networks["super_resolver"](x)
+            assert S.shape == (2, 3, 64, 64)
+            assert torch.equal(S, exported["super_resolver"](x))
+
+
+@every
+def test_a_batch_that_cannot_be_shared_is_refused(name: str, faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(CharregError, match="batch 4, wanted a multiple of the 3 processes"):
+        started(name, faces)
+
+
+@pytest.fixture(scope="module")
+def few_faces(tmp_path_factory: pytest.TempPathFactory) -> list[Faces]:
+    folder = tmp_path_factory.mktemp("few")
+    sizes = enumerate([(2, 5), (5, 2)])
+    return [
+        (draw_hr_faces(folder / f"hr{i}", hr, 3), draw_genuine_faces(folder / f"lr{i}", lr, 3)) for i, (hr, lr) in sizes
+    ]
+
+
+@every
+def test_sets_smaller_than_a_sheet(name: str, few_faces: list[Faces]) -> None:
+    for faces in few_faces:
+        job = started(name, faces, **{"peers.csri.native_ids": "manifest"}).job
+        with torch.no_grad():
+            sheet = job.sheet({key: network.eval() for key, network in job.networks.items()})
+        assert sheet.shape[0] == ROWS.get(name, 4) * 64
+        assert sheet.shape[1] in (6 * 64, 12 * 64)
+
+
+# --- in float64: the same numbers everywhere -------------------------------------------------------------
+
+
+def trainings_in_double(folder: Path, steps: int) -> dict[str, Training]:
+    """Every training after some steps, by one process or by each of several."""
+    faces = open_faces(folder / "hr"), open_faces(folder / "lr")
+    trainings = {name: started(name, faces) for name in TRAININGS}
+    for training in trainings.values():
+        while training.done < steps:
+            training.advance()
+    return trainings
+
+
+def train_together(folder: str) -> None:
+    """What one of several processes does; the first writes the curves."""
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    distributed.start("cpu")
+    curves = {name: training.curves for name, training in trainings_in_double(Path(folder), STEPS - 2).items()}
+    if distributed.rank() == 0:
+        (Path(folder) / "curves.json").write_text(json.dumps(curves))
+    distributed.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def in_double(folder: Path) -> dict[str, Training]:
+    """Every training at its end, looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARREG_LOG_EVERY", "1")
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        torch.set_default_dtype(torch.float64)
+        try:
+            trainings = trainings_in_double(folder, STEPS)
+            for training in trainings.values():
+                training.look()
+            return trainings
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def curves_of_two(folder: Path, server: ForkServer) -> Curves:
+    """The same by two processes, which take half of every batch each."""
+    shared = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    shared |= {"MASTER_PORT": str(free_port()), "CHARREG_LOG_EVERY": "1"}
+    runs = []
+    for rank in range(2):
+        request = {
+            "call": [__name__, "train_together", str(folder)],
+            "cwd": str(folder),
+            "log": str(folder / f"log{rank}"),
+            "path": [str(ROOT / "src"), str(ROOT / "tests")],
+            "env": {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            "threads": 1,
+            "plans": [],
+        }
+        runs.append(Run(server, server.ask(request), folder / f"log{rank}", folder))
+    for run in runs:
+        assert run.wait(240).code == 0, run.text
+    found: Curves = json.loads((folder / "curves.json").read_text())
+    return found
+
+
+@every
+def test_losses_are_named_and_known(name: str, in_double: dict[str, Training]) -> None:
+    """Stored numbers, those of the last step: what changes the arithmetic of any step before changes them too."""
+    last = in_double[name].curves[-1]
+    assert list(last) == ["step", *LOSSES[name]]
+    assert [last[loss] for loss in LOSSES[name]] == pytest.approx(GOLDEN[name], rel=1e-4, abs=1e-7)
+
+
+@every
+def test_signals_and_sheets_are_known(name: str, in_double: dict[str, Training]) -> None:
+    """Stored numbers, one for all signals together and the mean grey level of the sheet."""
+    (signals,), (sheet,) = in_double[name].signals, in_double[name].sheets.values()
+    assert (sum(signals.values()), sheet.mean()) == pytest.approx(GOLDEN_LOOKS[name], rel=1e-4)
+
+
+@every
+def test_two_processes_train_as_one(name: str, in_double: dict[str, Training], curves_of_two: Curves) -> None:
+    assert len(curves_of_two[name]) == STEPS - 2
+    for alone, together in zip(in_double[name].curves, curves_of_two[name], strict=False):
+        assert together == pytest.approx(alone, rel=1e-9, abs=1e-9)
