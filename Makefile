@@ -1,7 +1,7 @@
 # The few commands of this project; `make` or `make help` lists them.
 PYTHON ?= python
 .DEFAULT_GOAL := help
-.PHONY: help set-up repro smoke test lint report results
+.PHONY: help set-up repro smoke test quick lint check-lock report results
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,6 +17,12 @@ smoke: ## run the whole graph with toy budgets, as an experiment
 
 test: ## run the tests
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+quick: ## the tests but for real DVC runs, several processes and kills, in one process
+	$(PYTHON) -m pytest -m 'not long and not results and not dvc and not slow'
+
+check-lock: ## does dvc.lock tell of this very code and these parameters?
+	charreg check-lock
 
 lint: ## check format, style and types
 	ruff format --check .

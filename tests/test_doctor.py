@@ -20,7 +20,7 @@ from charreg.app.doctor.finding import Finding, duration, size
 from charreg.app.doctor.photographs import check_roles
 from charreg.app.doctor.trainings import measure, plans
 from charreg.core.errors import run
-from charreg.core.params import Params, Schedule
+from charreg.core.params import Params
 from charreg.training.checkpoint import Scratch
 from charreg.training.loop import Training
 from conftest import ROOT, toy_content
@@ -225,7 +225,7 @@ def test_weights_are_checked(check: Check, tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"weights")
     sha256 = hashlib.sha256(b"weights").hexdigest()
     inception = ("evaluate.features=inception", "evaluate.weights=w.pth")
-    assert check(*inception, f"evaluate.weights_sha256={sha256}")["evaluate.weights"].level == "ok"
+    assert check(*inception, f"evaluate.sha256={sha256}")["evaluate.weights"].level == "ok"
     found = check(*inception)
     assert faults(found) == {"evaluate.weights"}
     assert f"w.pth: sha256 {sha256} differs from 6726825d0af5" in found["evaluate.weights"].text
@@ -249,26 +249,27 @@ def test_resume_states_on_another_disk_are_counted_there(check: Check, monkeypat
 
 
 def test_too_little_memory_is_a_fault(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = Params.model_validate(toy_content())
     monkeypatch.setattr(resources, "available_memory", lambda: 3 * 2**30)
-    found = {finding.subject: finding for finding in resources.check_memory(params, 2**30, 2**30, 8)}
+    found = {finding.subject: finding for finding in resources.check_memory(2**30, 2**30, 8)}
     assert faults(found) == {"memory of training"}
     assert found["memory of extraction"].level == "ok"
     monkeypatch.undo()
     assert resources.available_memory() > 2**20
 
 
-def test_processes_a_batch_cannot_be_shared_by_are_a_fault(check: Check) -> None:
-    found = check("launch='torchrun --nproc-per-node 3'")
+def test_processes_a_batch_cannot_be_shared_by_are_a_fault(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARREG_LAUNCH", "torchrun --nproc-per-node 3")
+    found = check()
     assert "pretrain_sr" in faults(found)
-    assert found["pretrain_sr"].text == "batch 4, wanted a multiple of the 3 processes of `launch`"
+    assert found["pretrain_sr"].text == "batch 4, wanted a multiple of the 3 processes of CHARREG_LAUNCH"
     assert found["launch"].text == "torchrun --nproc-per-node 3: 3 processes on each of 1 nodes"
 
 
-def test_a_device_that_is_not_there_is_a_fault(check: Check) -> None:
+def test_a_device_that_is_not_there_is_a_fault(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    assert "no CUDA device" in check("device=cuda")["device"].text
+    monkeypatch.setenv("CHARREG_DEVICE", "cuda")
+    assert "no CUDA device" in check()["device"].text
 
 
 def test_other_versions_are_a_warning(check: Check, tmp_path: Path) -> None:
@@ -281,12 +282,12 @@ def test_other_versions_are_a_warning(check: Check, tmp_path: Path) -> None:
 
 def test_a_peer_without_a_job_file_is_a_fault(check: Check, tmp_path: Path) -> None:
     content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    content["peers"]["nobody"] = {key: content["pretrain_sr"][key] for key in Schedule.model_fields}
+    content["peers"]["nobody"] = {"iterations": 6}
     content["trained_peers"] += ["nobody"]
     Path("params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     found = check()
     assert faults(found) == {"train_peer@nobody"}
-    assert "no file src/charreg/jobs/train_nobody.py" in found["train_peer@nobody"].text
+    assert "no file src/charreg/peers/nobody.py" in found["train_peer@nobody"].text
 
 
 # --- the command and its words ---------------------------------------------------------------------------

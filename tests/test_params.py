@@ -10,6 +10,7 @@ import yaml
 
 from charreg.core.errors import CharregError, run
 from charreg.core.params import Params, read_all_params, read_params, scaled_iterations
+from charreg.core.runtime import runtime
 from conftest import ROOT, toy_content
 
 Write = Callable[..., Path]
@@ -81,8 +82,6 @@ def test_shipped_weights_are_the_published_ones() -> None:
         ("lr_faces.face", [10, float("nan")], "nan"),
         ("super_resolver.norm", "batch", "'batch'"),
         ("super_resolver.blocks", [12, 3], "missing"),
-        ("device", "gpu", "'gpu'"),
-        ("lr_faces.executor", "threads:2", "'threads:2'"),
         ("lr_roles.webb", {"source": "folder", "path": "x"}, "webb"),
         ("lambda_cr", None, "None"),
         ("detection.scales", [], "[]"),
@@ -96,16 +95,12 @@ def test_shipped_weights_are_the_published_ones() -> None:
         ("packaged_photos.face", [24, 14], "the smaller number first"),
         ("packaged_photos.face", [0, 14], "0"),
         ("lr_faces.face", [26, 10], "the smaller number first"),
-        ("lr_faces.size", 32, "wanted 16"),
-        ("hr_faces.size", 128, "wanted 64"),
-        ("hr_faces.lr_size", 32, "wanted 16"),
         ("lambda_cr", True, "wanted a number"),
         ("seed", True, "wanted a number"),
         ("pretrain_sr.batch", True, "wanted a number"),
         ("pretrain_sr.lr", True, "wanted a number"),
         ("hr_faces.min_score", True, "wanted a number"),
         ("lr_faces.face", [False, 10], "wanted a number"),
-        ("hr_faces.size", True, "True"),
         ("hr_roles.test.exclude", "none.txt", "unknown key"),
         ("hr_roles.test.stride", 2, "unknown key"),
         ("hr_roles.train.source", "celebb", "'celebb', wanted 'packaged', 'folder', 'celeba', 'helen' or 'bench'"),
@@ -118,9 +113,10 @@ def test_shipped_weights_are_the_published_ones() -> None:
         ("lr_roles.web.boxes", "hand", "'hand'"),
         ("lr_roles.cctv.frames", 5, "unknown key"),
         ("lr_roles.web.exclude", "", "''"),
-        ("device", "cuda:x", "wanted auto, cpu, cuda or cuda:N"),
-        ("device", "cpu\n", "wanted auto"),
-        ("hr_faces.executor", "processes:0", "wanted serial, processes:N or dask:ADDRESS"),
+        ("schedule.batch", 0, "0"),
+        ("schedule.iterations", 10, "unknown key"),
+        ("peers.vdsr.batch", 0, "0"),
+        ("peers.vdsr.ema", "much", "'much'"),
     ],
 )
 def test_wrong_values_are_refused_by_name(write: Write, key: str, value: Any, named: str) -> None:
@@ -152,7 +148,7 @@ def test_splits_are_those_of_the_source(write: Write, source: str, splits: str) 
 @pytest.mark.parametrize(
     "key",
     [
-        *("seed", "pretrain_sr.lr", "hr_faces.jitter.roll", "hr_roles.test", "lr_roles.cctv"),
+        *("seed", "pretrain_sr.betas", "schedule.ema", "hr_faces.jitter.roll", "hr_roles.test", "lr_roles.cctv"),
         *("lr_roles.train.exclude", "hr_roles.train.path"),
     ],
 )
@@ -183,23 +179,23 @@ def test_tags_are_refused_and_not_run(write: Write, tmp_path: Path, tag: str) ->
     path = write()
     ran = tmp_path / "ran"
     argument = f' ["touch {ran}"]' if "apply" in tag else ' ""'
-    text = re.sub(r"^launch: .*$", f"launch: {tag}{argument}", path.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^epoch_scale: .*$", f"epoch_scale: {tag}{argument}", path.read_text(), flags=re.MULTILINE)
     path.write_text(text)
     message = refusal(path)
     assert not ran.exists()
     assert "python/" in message
-    assert re.search(r"\blaunch\b|line \d+", message)
+    assert re.search(r"\bepoch_scale\b|line \d+", message)
 
 
 def test_a_stage_shows_one_line_for_a_tag(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     path = write()
-    path.write_text("launch: !!python/object/apply:os.system ['true']\n")
+    path.write_text("epoch_scale: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(SystemExit) as caught:
         run(lambda: read_all_params(path) and None)
     assert caught.value.code == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "launch" in error or "line 1" in error
+    assert "epoch_scale" in error or "line 1" in error
 
 
 @pytest.mark.parametrize(
@@ -217,15 +213,49 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "not found" in refusal(tmp_path / "params.yaml")
 
 
-def test_exponents_without_a_dot_become_floats(write: Write) -> None:
-    """YAML 1.1 reads 5e-4 as a string; the wrong reading would hand that string to the optimiser."""
-    path = write()
-    text = re.sub(r"^(pretrain_sr:\n(?:  .*\n)*?  lr: ).*$", r"\g<1>1e-05", path.read_text(), flags=re.MULTILINE)
+def test_exponents_without_a_dot_become_numbers(write: Write) -> None:
+    """YAML 1.1 reads 5e-4 as a string; the wrong reading would hand that string to a method's own key."""
+    path = write({"peers.vdsr.tv_weight": "WEIGHT", "pretrain_sr.lr": "RATE"})
+    text = path.read_text().replace("WEIGHT", "1e-3").replace("RATE", "1E-05")
     path.write_text(text)
-    assert yaml.safe_load(text)["pretrain_sr"]["lr"] == "1e-05"
-    rate = read_all_params(path).pretrain_sr.lr
-    assert rate == 0.00001
-    assert isinstance(rate, float)
+    assert yaml.safe_load(text)["peers"]["vdsr"]["tv_weight"] == "1e-3"
+    params = read_all_params(path)
+    assert params.peers["vdsr"].model_dump()["tv_weight"] == 0.001
+    assert params.pretrain_sr.lr == 0.00001
+
+
+def test_a_section_takes_from_the_schedule_what_it_does_not_say(write: Write) -> None:
+    params = read_all_params(
+        write({"schedule.clip_norm": 3.0, "pretrain_cr.clip_norm": 4.0, "peers.lrgan.clip_norm": 5.0})
+    )
+    assert (params.pretrain_sr.clip_norm, params.pretrain_cr.clip_norm) == (3.0, 4.0)
+    assert (params.peers["csri"].clip_norm, params.peers["lrgan"].clip_norm) == (3.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("DEVICE", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("DEVICE", "cuda:x", "auto, cpu, cuda or cuda:N"),
+        ("EXECUTOR", "threads:2", "serial, processes:N or dask:ADDRESS"),
+        ("EXECUTOR", "processes:0", "serial, processes:N or dask:ADDRESS"),
+        ("LOG_EVERY", "0", "Input should be greater than or equal to 1"),
+        ("CHECKPOINT_EVERY", "often", "Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_environment_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: str
+) -> None:
+    monkeypatch.setenv(f"CHARREG_{name}", value)
+    with pytest.raises(CharregError, match=rf"^CHARREG_{name}: found .*{value}.*, wanted {re.escape(wanted)}"):
+        runtime()
+
+
+def test_the_environment_says_where_and_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARREG_DEVICE", "cuda:1")
+    monkeypatch.setenv("CHARREG_LOG_EVERY", "7")
+    found = runtime()
+    assert (found.device, found.log_every, found.health_every, found.launch) == ("cuda:1", 7, None, "python")
 
 
 # --- what a stage sees -----------------------------------------------------------------------------------

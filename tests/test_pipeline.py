@@ -20,17 +20,16 @@ from typing import Any
 import pytest
 import yaml
 
+from charreg.core.params import parse_yaml
 from charreg.core.profiles import apply_profile, read_profile
 from conftest import ROOT
 from test_adding_a_method import example
 
 pytestmark = pytest.mark.dvc
 
-PEERS = ["vdsr"]
-VARIANTS = ["cr", "wo_ul"]
-METHODS = ["bicubic", *PEERS, "sr_module", "cr_stage1", *reversed(VARIANTS)]
-STAGES = ("finetune_joint", "super_resolve", "evaluate")
-JOINT = {f"{stage}@{variant}" for stage in STAGES for variant in VARIANTS} | {"report"}
+METHODS = ["bicubic", "vdsr", "cr_stage1", "cr"]
+LISTS = {"methods": METHODS, "joint_variants": ["cr"], "trained_peers": ["vdsr"]}
+OF_CR = {"check_params", "finetune_joint@cr", "evaluate@cr", "report"}  # what lambda_cr reruns
 
 
 class Project:
@@ -40,46 +39,42 @@ class Project:
         self.folder = folder
         binaries = Path(sys.executable).parent
         self.env = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-        self.env["OMP_NUM_THREADS"] = "1"  # toy networks, and another worker's tests beside them
-        self.env["PYTHONPATH"] = str(folder / "src")  # the copy's own, not the installed one
-        self.env.pop("DVC_ROOT", None)
+        self.env |= {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}  # toy networks, and another worker's tests beside them
+        for variable in ("DVC_ROOT", "PYTHONPATH"):  # stages find the copy's code by themselves
+            self.env.pop(variable, None)
 
-    def run(self, *command: str, fails: bool = False) -> str:
+    def run(self, *command: str, fails: bool = False, **variables: str) -> str:
         result = subprocess.run(
-            command, cwd=self.folder, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.folder,
+            env=self.env | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert (result.returncode != 0) == fails, result.stdout[-4000:]
         return result.stdout
 
-    def stages_run(self, *command: str) -> set[str]:
+    def stages_run(self, *command: str, **variables: str) -> set[str]:
         """The stages that a dvc command executed (not those it skipped or took from the run cache)."""
-        return set(re.findall(r"Running stage '([^']+)'", self.run(*command)))
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", message)
+        return set(re.findall(r"Running stage '([^']+)'", self.run(*command, **variables)))
 
     def restore(self) -> None:
         """Back to the last commit, its data included."""
         self.run("git", "checkout", "-q", ".")
         self.run("dvc", "checkout")
 
-    def start(self) -> None:
-        """Make it a repository, run the whole graph, commit."""
-        self.run("git", "init", "-q")
-        self.run("git", "config", "user.name", "t")
-        self.run("git", "config", "user.email", "t@t")
-        self.run("dvc", "repro")
-        self.commit("baseline")
-
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self, folder: str = "metrics") -> dict[str, Any]:
         def refuse(constant: str) -> None:
             raise AssertionError(f"{constant} is not JSON")
 
         return {
             path.stem: json.loads(path.read_text(), parse_constant=refuse)
-            for path in (self.folder / "reports/metrics").glob("*.json")
+            for path in (self.folder / "reports" / folder).glob("*.json")
         }
+
+    def bytes_of(self, name: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((self.folder / name).glob("*")) if path.is_file()}
 
 
 def copy_project(folder: Path) -> Path:
@@ -92,7 +87,7 @@ def copy_project(folder: Path) -> Path:
         text=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("reports/"):
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(("reports/", "results/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return folder
@@ -101,31 +96,45 @@ def copy_project(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The whole graph run once, committed."""
+    from dvc.utils.serialize import dump_yaml
+
     folder = copy_project(tmp_path_factory.mktemp("project"))
-    content = yaml.safe_load((folder / "params.yaml").read_text())
-    small = apply_profile(content, read_profile(folder / "profiles/smoke.yaml"))
-    small |= {"methods": METHODS, "joint_variants": VARIANTS, "trained_peers": PEERS}
-    (folder / "params.yaml").write_text(yaml.safe_dump(small, sort_keys=False))
+    small = apply_profile(parse_yaml(folder / "params.yaml"), read_profile(folder / "profiles/smoke.yaml"))
+    dump_yaml(folder / "params.yaml", small | LISTS)
     project = Project(folder)
-    project.start()
+    project.run("git", "init", "-q")
+    project.run("git", "config", "user.name", "t")
+    project.run("git", "config", "user.email", "t@t")
+    project.run("dvc", "repro")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "baseline")
     yield project
     shutil.rmtree(folder)
 
 
+# --- the whole graph -------------------------------------------------------------------------------------
+
+
 def test_a_clean_copy_ends_with_every_metric_and_a_report(project: Project) -> None:
-    found = project.metrics()
-    assert set(METHODS) <= set(found)
+    found, scores = project.metrics(), project.metrics("scores")
+    assert set(found) == {*METHODS, "detection_train", "detection_web", "detection_cctv"}
     for method in METHODS:
-        assert found[method]["web"]["fd_imagenet"] > 0
-        assert found[method]["hr_test"]["psnr_rgb"] > 0
+        assert found[method]["web"]["fd"] == scores[method]["web"]["fd_imagenet"] > 0
+        assert found[method]["hr_test"]["psnr"] == scores[method]["hr_test"]["psnr_rgb"] > 0
+        assert 6 <= sum(map(len, found[method].values())) <= 8
     report = (project.folder / "reports/report.md").read_text()
-    assert "SIMULATED camera" in report[:1500]
+    assert "SIMULATED camera" in report
     assert "nan" not in report.lower().split()
 
 
 def test_a_second_repro_runs_nothing(project: Project) -> None:
     assert project.stages_run("dvc", "repro") == set()
     assert "up to date" in project.run("dvc", "status")
+
+
+def test_where_and_how_a_run_computes_reruns_nothing(project: Project) -> None:
+    variables = {"CHARREG_DEVICE": "cpu", "CHARREG_EXECUTOR": "serial", "CHARREG_LOG_EVERY": "1"}
+    assert project.stages_run("dvc", "repro", **variables) == set()
 
 
 def test_everything_comes_back_from_the_run_cache(project: Project) -> None:
@@ -138,8 +147,22 @@ def test_everything_comes_back_from_the_run_cache(project: Project) -> None:
     assert project.run("git", "status", "--short") == ""
 
 
-def test_kill_9_during_a_training_then_repro_gives_the_same_metrics(project: Project) -> None:
-    before = project.metrics()
+def test_the_lock_is_known_to_be_of_this_code_without_any_data(project: Project, tmp_path: Path) -> None:
+    """As in a fresh clone."""
+    project.run("git", "clone", "-q", ".", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    assert clone.run("charreg", "check-lock") == "dvc.lock: of this very code\n"
+    losses, params = clone.folder / "src/charreg/cr/losses.py", clone.folder / "params.yaml"
+    losses.write_text(losses.read_text() + "\n# changed\n")
+    params.write_text(params.read_text().replace("lambda_gan: 0.2", "lambda_gan: 0.3"))
+    found = clone.run("charreg", "check-lock", fails=True)
+    assert "pretrain_sr: src/charreg/cr/losses.py modified\n" in found
+    assert "pretrain_cr: params.yaml lambda_gan modified\n" in found
+    assert "train_peer@vdsr" not in found
+
+
+def test_kill_9_during_a_training_then_repro_gives_the_same_bytes(project: Project) -> None:
+    before = project.bytes_of("models/characteristic")
     shutil.rmtree(project.folder / ".dvc/tmp/charreg")
     arguments = ["dvc", "repro", "--single-item", "--force", "--no-run-cache", "pretrain_cr"]
     victim = subprocess.Popen(
@@ -148,56 +171,110 @@ def test_kill_9_during_a_training_then_repro_gives_the_same_metrics(project: Pro
     states = project.folder / ".dvc/tmp/charreg/pretrain_cr"
     deadline = time.monotonic() + 60
     while not (locks := list(states.glob("*/state-*.json"))) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.02)
     assert locks, "no state was written"
     holder = int((locks[0].parent / "lock").read_text())
     with contextlib.suppress(ProcessLookupError):  # the run is short and may be over
         os.kill(holder, signal.SIGKILL)
     victim.wait()
-    project.run("dvc", "repro", "--no-run-cache")
-    assert project.metrics() == before
+    project.run("dvc", "repro", "--no-run-cache", "pretrain_cr")
+    assert project.bytes_of("models/characteristic") == before
     project.restore()
 
 
-def test_lambda_cr_reruns_the_joint_stage_and_what_follows_and_nothing_else(project: Project) -> None:
-    assert project.stages_run("dvc", "exp", "run", "-S", "lambda_cr=0.5") == JOINT
-    assert "reports/metrics/cr.json" in project.run("dvc", "metrics", "diff")
+# --- questions -------------------------------------------------------------------------------------------
+
+
+def test_lambda_cr_changes_one_line_reruns_what_follows_and_says_so_in_a_screenful(project: Project) -> None:
+    assert project.stages_run("dvc", "exp", "run", "-S", "lambda_cr=0.5") == OF_CR
+    assert len(project.run("git", "diff", "--stat", "params.yaml").splitlines()) == 2
+    assert project.run("git", "diff", "--numstat", "params.yaml").split()[:2] == ["1", "1"]
+    diff = project.run("dvc", "metrics", "diff")
+    assert "reports/metrics/cr.json" in diff
+    assert len(diff.splitlines()) <= 20
+    table = project.run("dvc", "exp", "show", "--only-changed", "--no-pager")
+    assert "lambda_cr" in table
+    assert max(map(len, table.splitlines())) <= 160
     project.restore()
 
 
-def test_an_experiment_in_a_temporary_copy_leaves_the_workspace_alone(project: Project) -> None:
-    assert project.stages_run("dvc", "exp", "run", "--temp", "-S", "lambda_cr_gan=0.5") == JOINT
-    assert project.run("git", "status", "--short") == ""
-    states = list((project.folder / ".dvc/tmp/charreg/finetune_joint-cr").glob("*/fingerprint.json"))
-    assert any(json.loads(path.read_text())["params"]["lambda_cr_gan"] == 0.5 for path in states)
-
-
-@pytest.mark.parametrize("flag", ["lambda_cr=abc", "lamda_cr=1"])
-def test_a_wrong_value_and_a_misspelt_key_are_refused_by_name(project: Project, flag: str) -> None:
-    output = project.run("dvc", "exp", "run", "-S", flag, fails=True)
-    key = flag.partition("=")[0]
-    lines = [line for line in output.splitlines() if line.startswith("charreg:" if key == "lambda_cr" else "ERROR:")]
-    assert any(key in line for line in lines), output
-    assert len([line for line in lines if line.startswith("charreg:")]) <= 1
-    assert "Traceback" not in output
-    project.restore()
+def test_the_metrics_are_a_table_that_fits_a_window(project: Project) -> None:
+    lines = project.run("dvc", "metrics", "show").splitlines()
+    assert max(map(len, lines)) < 160
+    assert len(lines) == 1 + len(METHODS) + 3
 
 
 def test_a_shorter_method_list_leaves_old_rows_out(project: Project) -> None:
     stray = project.folder / "reports/metrics/stranger.json"
     shutil.copy(project.folder / "reports/metrics/cr.json", stray)
-    assert (project.folder / "reports/metrics/vdsr.json").is_file()
     project.run("dvc", "exp", "run", "-S", "methods=[bicubic,cr]")
     rows = (project.folder / "reports/tables/table1_distance.csv").read_text().strip().splitlines()
-    assert len(rows) == 3
     assert [row.partition(",")[0] for row in rows[1:]] == ["Bicubic", "CR"]
     shown = project.run("dvc", "metrics", "show")
-    for left_out in ("cr_stage1", "vdsr", "stranger"):
-        assert left_out not in shown
-    text = (project.folder / "reports/report.md").read_text()
-    assert "VDSR" not in text
+    assert not [name for name in ("cr_stage1", "vdsr", "stranger") if name in shown]
+    assert "VDSR" not in (project.folder / "reports/report.md").read_text()
     stray.unlink()
     project.restore()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("lambda_cr=abc", "lambda_cr: found 'abc', wanted a valid number"),
+        ("pretrain_sr.iterations=0", "pretrain_sr.iterations: found 0, wanted greater than or equal to 1"),
+        ("methods=[bicubic,nope]", "methods: found 'nope', wanted different names out of bicubic"),
+        ("peers.vdsr.depth=2", "peers.vdsr.depth: found 2, wanted greater than or equal to 3"),
+    ],
+)
+def test_a_refused_value_costs_no_model_and_says_the_way_back(project: Project, flag: str, message: str) -> None:
+    output = project.run("dvc", "exp", "run", "-S", flag, fails=True)
+    (line,) = [line for line in output.splitlines() if line.startswith("charreg:")]
+    assert message in line
+    assert line.endswith("git checkout params.yaml")
+    assert "Traceback" not in output
+    assert (project.folder / "models/sr_module/model.json").is_file()
+    assert (project.folder / "models/cr/model.json").is_file()
+    project.restore()
+
+
+def test_a_misspelt_key_is_refused_by_dvc(project: Project) -> None:
+    assert "lamda_cr" in project.run("dvc", "exp", "run", "-S", "lamda_cr=1", fails=True)
+    project.restore()
+
+
+# --- copies of the repository ----------------------------------------------------------------------------
+
+
+def test_a_queued_change_of_code_runs_that_code_and_fools_nobody(project: Project) -> None:
+    """The copy DVC runs a queued experiment in is not the installed charreg."""
+    file = project.folder / "src/charreg/metrics/evaluate.py"
+    original = file.read_text()
+    file.write_text(original.replace('"psnr_rgb": "psnr"', '"psnr_rgb": "psnr_of_the_queue"'))
+    project.run("dvc", "exp", "run", "--queue", "--name", "changed")
+    file.write_text(original)
+    project.run("dvc", "queue", "start", "--jobs", "1")
+    deadline = time.monotonic() + 180
+    while "Success" not in (status := project.run("dvc", "queue", "status")) and time.monotonic() < deadline:
+        assert "Failed" not in status, status
+        time.sleep(1)
+    assert "psnr_of_the_queue" in project.run("git", "show", "changed:reports/metrics/cr.json")
+    assert project.run("git", "status", "--short") == ""  # the workspace was left alone
+    assert project.stages_run("dvc", "repro") == set()
+    assert "psnr" in project.metrics()["cr"]["hr_test"]
+    file.write_text(file.read_text().replace('"psnr_rgb": "psnr"', '"psnr_rgb": "psnr_of_the_queue"'))
+    project.run("dvc", "repro", "evaluate@cr")  # from the run cache, which knows the code that ran
+    assert "psnr_of_the_queue" in project.metrics()["cr"]["hr_test"]
+    project.restore()
+
+
+def test_the_experiment_in_a_temporary_copy_keeps_its_states_in_the_project(project: Project) -> None:
+    assert project.stages_run("dvc", "exp", "run", "--temp", "-S", "lambda_cr_gan=0.5") == OF_CR
+    assert project.run("git", "status", "--short") == ""
+    states = list((project.folder / ".dvc/tmp/charreg/finetune_joint-cr").glob("*/fingerprint.json"))
+    assert any(json.loads(path.read_text())["params"]["lambda_cr_gan"] == 0.5 for path in states)
+
+
+# --- damage, and a method of one's own -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-7], lambda content: content[:-100] + b"?" * 100])
@@ -207,42 +284,51 @@ def test_a_damaged_cache_object_is_named_and_healed(project: Project, damage: Ca
     content = target.read_bytes()
     digest = hashlib.md5(content).hexdigest()
     cached = project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    copies = [target, project.folder / "data/benchmark/hr_test/images.npy"]
     cached.chmod(0o644)
     cached.write_bytes(damage(content))
     cached.chmod(0o444)
-    target.unlink()
+    for copy in copies:
+        copy.unlink()
     project.run("dvc", "checkout")
     assert target.read_bytes() == damage(content)
     output = project.run(
-        *("python", "stages/super_resolve.py", "--model", "models/bicubic", "--out", "data/sr/bicubic"),
-        *("--web", "data/lr_faces/web", "--cctv", "data/lr_faces/cctv", "--hr-test", "data/hr_faces/test"),
+        *("python", "stages/deduplicate.py", "--hr", "data/hr_faces", "--lr", "data/lr_faces"),
+        *("--out", "data/train_faces", "--scores", "reports/scores/duplicates.json"),
         fails=True,
     )
     assert "data/hr_faces/test/images.npy" in output
     assert "Traceback" not in output
     assert f"{digest[:2]}/{digest[2:]}: its md5 is not its name, removed" in project.run("charreg", "mend-cache")
-    assert project.stages_run("dvc", "repro") == {"hr_faces@test"}
-    assert target.read_bytes() == cached.read_bytes() == content
+    assert project.stages_run("dvc", "repro") <= {"hr_faces@test", "benchmark"}
+    assert [copy.read_bytes() for copy in copies] == [content, content]
+    assert cached.read_bytes() == content
     assert "up to date" in project.run("dvc", "status")
     assert "nothing to do" in project.run("charreg", "mend-cache")
 
 
 def test_the_worked_example_of_adding_a_method_runs_nothing_else(project: Project) -> None:
-    """docs/adding-a-method.md from its job file to its row in the report."""
-    (project.folder / "src/charreg/jobs/train_espcn.py").write_text(example("job"), encoding="utf-8")
+    """docs/adding-a-method.md from its file to its row in the report and its curves."""
+    own_file = project.folder / "src/charreg/peers/espcn.py"
+    own_file.write_text(example("job"), encoding="utf-8")
     params = project.folder / "params.yaml"
-    content = yaml.safe_load(params.read_text())
+    content = parse_yaml(params)
     content["peers"] |= yaml.safe_load(example("entry"))["peers"]
-    content |= {"methods": [*METHODS, "espcn"], "trained_peers": [*PEERS, "espcn"]}
+    content |= {"methods": [*METHODS, "espcn"], "trained_peers": ["vdsr", "espcn"]}
     params.write_text(yaml.safe_dump(content, sort_keys=False))
-    own = {f"{stage}@espcn" for stage in ("train_peer", "super_resolve", "evaluate")}
-    assert project.stages_run("dvc", "repro") == own | {"complexity", "report"}
+    expected = {"check_params", "train_peer@espcn", "evaluate@espcn", "complexity", "report"}
+    assert project.stages_run("dvc", "repro") == expected
     assert "ESPCN (ours)" in (project.folder / "reports/report.md").read_text()
     assert "reports/metrics/espcn.json" in project.run("dvc", "metrics", "show")
-    (project.folder / "src/charreg/jobs/train_espcn.py").unlink()
+    page = drawn(project)
+    assert "espcn_losses" in page
+    assert "cr_psnr" in page
+    assert "figure4_cctv" in page
+    own_file.unlink()
     project.restore()
 
 
-def test_dvc_plots_show_draws_the_curves(project: Project) -> None:
-    page = project.run("dvc", "plots", "show")
-    assert "index.html" in page
+def drawn(project: Project) -> str:
+    """The page of `dvc plots show`."""
+    assert "index.html" in project.run("dvc", "plots", "show")
+    return (project.folder / "dvc_plots/index.html").read_text(encoding="utf-8")

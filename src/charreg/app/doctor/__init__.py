@@ -89,7 +89,7 @@ def _nested(setting: str) -> dict[str, Any]:
 def describe(training: Measured, processes: int) -> Finding:
     """A training that starts: its length, and its time where it was measured."""
     if training.batch % processes:
-        text = f"batch {training.batch}, wanted a multiple of the {processes} processes of `launch`"
+        text = f"batch {training.batch}, wanted a multiple of the {processes} processes of CHARREG_LAUNCH"
         return Finding("FAULT", training.name, text)
     times = f" x {training.runs} seeds" if training.runs > 1 else ""
     text = f"{training.iterations:,} steps of batch {training.batch}{times}"
