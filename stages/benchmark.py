@@ -1,9 +1,11 @@
 """Put together what every method is measured with: test faces, reference features, recogniser, protocol."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.faces import open_faces
 from charreg.core.files import output_folder, write_json

@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.faces import open_faces
 from charreg.core.files import write_json

@@ -1,9 +1,11 @@
 """Check all of params.yaml before any stage works: DVC removes a stage's outputs before it runs the stage."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import CharregError, run
 from charreg.core.files import write_bytes
 from charreg.core.params import read_all_params

@@ -1,26 +1,21 @@
 """Count parameters and time the inference of freshly built networks."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
-from charreg.complexity import SYSTEMS, measure_complexity
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
+from charreg.complexity import measure_complexity
 from charreg.core.errors import run
 from charreg.core.files import write_json
 from charreg.core.params import read_params
 from charreg.core.tensors import compute_device
-from charreg.peers.base import check_options, job_of
 
 READS = (
-    "complexity",
-    "super_resolver",
-    "regulariser",
-    "discriminator",
-    "feature_discriminator",
-    "centreface",
-    "schedule",
-    "peers.lrgan",
-    "peers.cyclegan",
+    *("complexity", "super_resolver", "regulariser", "discriminator", "feature_discriminator", "centreface.embedding"),
+    *(f"peers.lrgan.{name}" for name in ("width", "blocks", "norm", "output", "d_width", "d_pooling")),
+    *(f"peers.cyclegan.{name}" for name in ("width", "blocks", "d_width", "n_layers")),
 )
 
 
@@ -36,12 +31,8 @@ def main(argv: list[str] | None = None) -> None:
         "regulariser": params.regulariser.model_dump(),
         "discriminator": params.discriminator.model_dump(),
         "feature_discriminator": params.feature_discriminator.model_dump(),
-        "embedding": params.centreface.embedding,
-        **{
-            name: check_options(job_of(name), params.peers[name]).model_dump()
-            for name in SYSTEMS
-            if name in params.peers
-        },
+        "embedding": dict(params.centreface)["embedding"],
+        **params.peers,
     }
     found = measure_complexity(
         settings,

@@ -1,9 +1,11 @@
 """Put a method together that trains nothing of its own: bicubic, or phi_sr after phi_cr without stage 2."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.models import compose
 

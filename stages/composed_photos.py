@@ -1,9 +1,11 @@
 """Compose the crowd photographs of one role of portraits of your own, as `packaged_photos` does of shipped ones."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.files import output_folder
 from charreg.core.params import read_params

@@ -1,9 +1,11 @@
 """Drop the training faces that are nearly faces of a test set."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.faces import FaceWriter, open_faces
 from charreg.core.files import output_folder, write_json

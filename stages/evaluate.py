@@ -1,9 +1,11 @@
 """Super-resolve the test faces with one method and measure them: distances, fidelity, who can still be recognised."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.files import output_folder, write_json
 from charreg.core.methods import load_method, resolve_faces

@@ -1,9 +1,11 @@
 """Crop the high-resolution faces of one role and make their artificial low-resolution faces."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.faces import HR_SIZE, LR_SIZE, FaceWriter, open_faces
 from charreg.core.files import output_folder
@@ -21,7 +23,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--role", choices=["train", "test"], required=True)
     parser.add_argument("--raw", type=Path, required=True, help="folder of portraits")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sheet", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args(argv)
     params = read_params(args.params, [key.format(role=args.role) for key in READS])
@@ -29,9 +30,10 @@ def main(argv: list[str] | None = None) -> None:
     raw = find_photos(source.source, args.raw, source.split)
     scratch = PhotoScratch(f"hr_faces@{args.role}", raw.photos, params)
     with scratch.hold():
-        with output_folder(args.out) as out, FaceWriter(out, HR_SIZE, LR_SIZE) as writer:
-            make_hr_faces(writer, args.role, source, params.detection, params.hr_faces, params.seed, scratch)
-        save_png(args.sheet, draw_faces(open_faces(args.out), limit=200))
+        with output_folder(args.out) as out:
+            with FaceWriter(out, HR_SIZE, LR_SIZE) as writer:
+                make_hr_faces(writer, args.role, source, params.detection, params.hr_faces, params.seed, scratch)
+            save_png(out / "sheet.png", draw_faces(open_faces(out), limit=200))
         scratch.forget()
 
 

@@ -1,9 +1,11 @@
 """Find the genuine low-resolution faces of one role."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.faces import LR_SIZE, FaceWriter, open_faces
 from charreg.core.files import output_folder, write_json
@@ -22,7 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--raw", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--exclude", type=Path, required=True, help="faces to leave out: `photo left top` a line")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sheet", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True, help="recall and precision")
     parser.add_argument("--scores", type=Path, required=True, help="all that was counted")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
@@ -33,11 +34,12 @@ def main(argv: list[str] | None = None) -> None:
     exclusions = read_exclusions(args.exclude)
     scratch = PhotoScratch(f"lr_faces@{args.role}", raw.photos, params, exclusions=exclusions)
     with scratch.hold():
-        with output_folder(args.out) as out, FaceWriter(out, LR_SIZE) as writer:
-            scores = make_lr_faces(
-                writer, args.role, raw, source, params.detection, params.lr_faces, exclusions, scratch
-            )
-        save_png(args.sheet, draw_faces(open_faces(args.out)))
+        with output_folder(args.out) as out:
+            with FaceWriter(out, LR_SIZE) as writer:
+                scores = make_lr_faces(
+                    writer, args.role, raw, source, params.detection, params.lr_faces, exclusions, scratch
+                )
+            save_png(out / "sheet.png", draw_faces(open_faces(out)))
         write_json(args.scores, scores)
         write_json(args.metrics, {name: scores[name] for name in ("recall", "precision") if name in scores})
         scratch.forget()

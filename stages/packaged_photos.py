@@ -1,9 +1,11 @@
 """Compose the packaged photographs: portraits for the HR sets, crowd photographs for the genuine LR sets."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.files import output_folder
 from charreg.core.params import read_params

@@ -1,8 +1,11 @@
 """Train the super-resolver phi_sr on artificial pairs."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.faces import open_faces
 from charreg.core.params import Params, read_params

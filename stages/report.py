@@ -1,9 +1,11 @@
 """Write the report of a run: report.md, its tables and its pictures."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.params import read_all_params
 from charreg.report.figures import Folders

@@ -1,6 +1,10 @@
 """Train a CentreFace, for losses or for measuring rank-1, on HR faces and measure it on people it never saw."""
 
-import here  # noqa: F401
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.faces import open_faces
 from charreg.core.files import write_json

@@ -1,8 +1,11 @@
 """Train one of the systems CR is compared with, or a method of your own: the job of src/charreg/peers/<peer>.py."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-import here  # noqa: F401
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
+
 from charreg.core.errors import run
 from charreg.core.faces import open_faces
 from charreg.core.models import load_model, part

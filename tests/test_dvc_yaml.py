@@ -28,7 +28,7 @@ ARROWS = {
     "photos": ("core",),
     "networks": ("core",),
     "training": ("core", "networks"),
-    "metrics": ("core", "networks"),
+    "metrics": ("core",),
     "cr": ("core", "networks", "training", "metrics"),
     "peers": ("core", "networks", "training"),
     "complexity": ("core", "networks", "cr", "peers"),
@@ -49,7 +49,7 @@ def imported_names(file: Path) -> set[str]:
 
 
 def module_file(name: str) -> Path | None:
-    path = (SOURCE if name.startswith("charreg") else ROOT / "stages") / Path(*name.split("."))
+    path = SOURCE / Path(*name.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
@@ -115,8 +115,7 @@ def test_an_import_inside_a_function_is_seen() -> None:
     assert "torch" in imported_names(SOURCE / "charreg/core/runtime.py")
 
 
-def load_script(path: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT / "stages"))
+def load_script(path: str) -> Any:
     spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), ROOT / path)
     assert spec is not None
     assert spec.loader is not None
@@ -126,8 +125,8 @@ def load_script(path: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_params_are_the_keys_the_script_reads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = load_script(script_of(STAGES[name]), monkeypatch)
+def test_params_are_the_keys_the_script_reads(name: str) -> None:
+    script = load_script(script_of(STAGES[name]))
     listed = {re.sub(r"\$\{(key|item)\}", "{}", key) for key in STAGES[name].get("params", [])}
     assert listed == {re.sub(r"\{\w+\}", "{}", key) for key in getattr(script, "READS", ())}
     reads_all = "read_all_params" in (ROOT / script_of(STAGES[name])).read_text(encoding="utf-8")
@@ -219,7 +218,7 @@ def test_a_name_means_one_thing() -> None:
 
 def test_the_report_needs_no_torch() -> None:
     program = "import runpy, sys; runpy.run_path('stages/report.py', run_name='stage'); print(*sys.modules)"
-    command = [sys.executable, "-c", "import sys; sys.path.insert(0, 'stages'); " + program]
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "matplotlib" in done.stdout.split()
     assert "torch" not in done.stdout.split()

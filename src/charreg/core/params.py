@@ -468,7 +468,8 @@ def fault_words(fault: Any, prefix: str = "") -> str:
 
 
 def read_params(path: Path, reads: Sequence[str]) -> Params:
-    """The parameters named in `reads` (`seed`, `lr_roles.web`); touching any other raises AttributeError.
+    """The parameters named in `reads` (`seed`, `lr_roles.web`); touching any other raises AttributeError. What is read
+    in part (`lr_roles.web`) is a plain mapping.
 
     The whole file is checked first, so a misspelt key is refused by whichever stage runs first.
     """
@@ -477,12 +478,11 @@ def read_params(path: Path, reads: Sequence[str]) -> Params:
     for key in reads:
         if key == "schedule":  # it is in the sections of the trainings
             continue
-        section, _, part = key.partition(".")
-        value = getattr(everything, section)
-        if part:
-            seen.setdefault(section, {})[part] = dict(value)[part]
-        else:
-            seen[section] = value
+        *sections, last = key.split(".")
+        value, place = everything, seen
+        for section in sections:
+            value, place = dict(value)[section], place.setdefault(section, {})
+        place[last] = dict(value)[last]
     return Params.model_construct(**seen)
 
 

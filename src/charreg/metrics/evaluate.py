@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from charreg.core.embedding import Embedder, embed_for_matching, embedder_of
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet, open_faces
 from charreg.core.models import load_model, part
@@ -18,7 +19,6 @@ from charreg.metrics.features import FeatureNetwork
 from charreg.metrics.fidelity import measure_fidelity
 from charreg.metrics.identification import RANKS, identify, make_trials
 from charreg.metrics.scores import Scores
-from charreg.networks.centreface import Embedder, centreface_embedder, embed_for_matching
 
 GENUINE_SETS = ("web", "cctv")
 
@@ -45,7 +45,7 @@ def evaluate_method(sr: Path, benchmark: Benchmark, network: FeatureNetwork, dev
     Raises CharregError when a set is missing or damaged, or `hr_test` does not follow the true faces.
     """
     matcher = part(load_model(benchmark.matcher), "centreface", benchmark.matcher)
-    embed, reference = centreface_embedder(matcher, device), benchmark.reference(network)
+    embed, reference = embedder_of(matcher, device), benchmark.reference(network)
     places = [sr, *sorted(sr.glob("seed-*"))]
     found = [
         evaluate_results(

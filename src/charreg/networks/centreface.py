@@ -1,18 +1,8 @@
 """phi_fr, the CentreFace recogniser (Wen et al., ECCV 2016), at 64x64."""
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
-from charreg.core.errors import CharregError
-from charreg.core.tensors import channels_last, to_tensor
 from charreg.networks.blocks import norm_layer
-
-Embedder = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]  # uint8 [N, 64, 64, 3] to floats [N, E]
 
 
 def _conv(before: int, after: int, batch_norm: bool, residual: bool = False) -> list[nn.Module]:
@@ -61,34 +51,3 @@ class CentreFace(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.features(x).flatten(1))  # type: ignore[no-any-return]
-
-
-def centreface_embedder(module: nn.Module, device: torch.device, batch: int = 64) -> Embedder:
-    """The embedding of a CentreFace network, in evaluation mode and without gradients, batch by batch."""
-
-    def embed(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (64, 64, 3):
-            raise CharregError(f"faces: found {images.dtype} {images.shape}, wanted uint8 [N, 64, 64, 3]")
-        training = module.training
-        channels_last(module).to(device).eval()
-        with torch.inference_mode():
-            found = [
-                module(to_tensor(images[start : start + batch]).to(device)).float().cpu().numpy()
-                for start in range(0, len(images), batch)
-            ]
-        module.train(training)
-        return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
-
-    return embed
-
-
-def embed_for_matching(
-    embed: Embedder, images: npt.NDArray[Any], match_input: str = "embedding+mirror"
-) -> npt.NDArray[np.float64]:
-    """Unit vectors [N, E] of uint8 [N, S, S, 3]: the embedding, plus that of the mirror image if asked."""
-    vectors = embed(images).astype(np.float64)
-    if match_input == "embedding+mirror":
-        vectors = vectors + embed(images[:, :, ::-1])
-    if vectors.ndim != 2 or len(vectors) != len(images) or not np.isfinite(vectors).all():
-        raise CharregError(f"embedding: found {vectors.shape} or values not finite, wanted [{len(images)}, E]")
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

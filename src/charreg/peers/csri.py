@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from charreg.core.embedding import embed_for_matching, embedder_of
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet
 from charreg.core.models import Blueprint
@@ -22,7 +23,7 @@ from charreg.core.params import Betas, Count, Number, Params, PeerOptions, Share
 from charreg.core.resampling import up
 from charreg.core.seeding import random_numbers, torch_seed
 from charreg.core.tensors import to_images, to_tensor
-from charreg.networks.centreface import CentreFace, centreface_embedder, embed_for_matching
+from charreg.networks.centreface import CentreFace
 from charreg.networks.deep_residual import Vdsr
 from charreg.peers.base import PeerInputs, PeerJob
 from charreg.training import distributed
@@ -237,7 +238,7 @@ def pseudo_identities(
     k, left = len(faces) // options.cluster_size, 0
     labels = np.full(len(genuine), UNKNOWN, dtype=np.int64)
     if k >= 2:
-        embed = centreface_embedder(recogniser, device)
+        embed = embedder_of(recogniser, device)
         parts = [faces[start : start + CHUNK] for start in range(0, len(faces), CHUNK)]
         enlarged = (to_images(up(to_tensor(genuine.images[part]))) for part in parts)
         vectors = np.concatenate([embed_for_matching(embed, images).astype(np.float32) for images in enlarged])
