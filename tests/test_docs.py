@@ -23,6 +23,7 @@ from charreg.app.cli import app
 from charreg.core.errors import CharregError
 from charreg.core.params import check_params
 from charreg.core.runtime import PREFIX, Runtime
+from test_dvc_yaml import ARROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -206,6 +207,12 @@ def test_parameters_with_dots_exist(page: str) -> None:
         for key in re.findall(r"(?<![\w./-])[a-z_]+(?:\.(?:[a-z_0-9]+|\*))+(?![\w/(])", line):
             if key.partition(".")[0] in PARAMS and not key.endswith((".py", ".md", f".{EXAMPLE}")):
                 assert has(PARAMS, key), f"{key} in `{line}`"
+
+
+def test_the_page_of_rooms_draws_the_arrows_that_are_tested() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .* \|([^|]*)\|$", text_of("docs/architecture.md"), re.MULTILINE)
+    drawn = {room: set(re.findall(r"\w+", imports)) for room, imports in rows}
+    assert drawn == {room: set(others) for room, others in ARROWS.items() if room != "complexity"}
 
 
 @pytest.mark.parametrize("page", PAGES)
