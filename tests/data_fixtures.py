@@ -3,9 +3,8 @@
 import importlib.util
 import io
 import struct
-import sys
 import zlib
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +115,9 @@ def set_with_eyes(folder: Path, size: int, eyes: tuple[float, float, float, floa
     return open_faces(folder)
 
 
+@cache
 def load_stage(name: str) -> Any:
     """A script of stages/ as a module."""
-    if str(ROOT / "stages") not in sys.path:
-        sys.path.append(str(ROOT / "stages"))  # for `import here`
     spec = importlib.util.spec_from_file_location(name, ROOT / "stages" / f"{name}.py")
     assert spec
     assert spec.loader
@@ -146,7 +144,7 @@ class Stages:
 
     def arguments(self, kind: str, raw: Path, name: str, role: str) -> list[str]:
         """What the stage `lr_faces` or `hr_faces` is called with, --params apart."""
-        words = ["--role", role, "--raw", raw, "--out", self.folder / name, "--sheet", self.sheet(name)]
+        words = ["--role", role, "--raw", raw, "--out", self.folder / name]
         if kind == "lr":
             words += ["--exclude", self.exclude, "--metrics", self.metrics(name), "--scores", self.scores(name)]
         return [str(word) for word in words]
@@ -162,9 +160,6 @@ class Stages:
             patch.setenv("DVC_ROOT", str(self.folder))
             load_stage(f"{kind}_faces").main([*arguments, "--params", self.params(changes, source)])
         return open_faces(out)
-
-    def sheet(self, name: str) -> Path:
-        return self.folder / "sheets" / f"{name}.png"
 
     def metrics(self, name: str) -> Path:
         return self.folder / "metrics" / f"{name}.json"

@@ -5,9 +5,8 @@ import random
 import re
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -16,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet
 from charreg.core.params import Params
-from charreg.photos import executors
+from charreg.photos import executors, extraction
 from charreg.photos.crowds import make_packaged_photos
 from charreg.photos.executors import Workers, map_unordered
-from charreg.photos.gathering import PhotoScratch
+from charreg.photos.gathering import PhotoScratch, gather
 from charreg.photos.journal import JOURNAL, count_records
 from conftest import ROOT, params_of
-from data_fixtures import Stages, photo_of
+from data_fixtures import Stages, encoded, photo_of, write_files
 from training_fixtures import ForkServer, Run, wait_for
 
 pytest_plugins = ["training_fixtures"]
@@ -81,29 +81,30 @@ def test_dask_that_is_missing_or_unreachable_is_named(monkeypatch: pytest.Monkey
         list(map_unordered(int, ["1"], "dask:tcp://127.0.0.1:1"))
 
 
-@pytest.mark.slow
-def test_a_dask_worker_that_is_killed_loses_nothing(
-    serial: FaceSet, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dask_gives_the_same_bytes(serial: FaceSet, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import distributed
 
-    killed = []
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as cluster:
+        monkeypatch.setenv("CHARREG_EXECUTOR", f"dask:{cluster.scheduler_address}")
+        faces = Stages(tmp_path).lr(raw / "photos" / "web", "dask", "packaged")
+    assert contents(faces.folder) == contents(serial.folder)
 
-    def kill_one(address: str) -> None:
-        wait_for(lambda: photographs_done(tmp_path), 300)
-        with distributed.Client(address) as client:
-            killed.append(next(iter(client.run(os.getpid).values())))
-        os.kill(killed[0], signal.SIGKILL)
+
+def test_a_dask_worker_that_is_killed_loses_nothing() -> None:
+    import distributed
+
+    def slow(number: int) -> tuple[int, int]:
+        time.sleep(0.05)
+        return number, os.getpid()
 
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address
-        killer = threading.Thread(target=kill_one, args=[address])
-        killer.start()
-        monkeypatch.setenv("CHARREG_EXECUTOR", f"dask:{address}")
-        faces = Stages(tmp_path).lr(raw / "photos" / "web", "dask", "packaged")
-        killer.join()
-    assert killed
-    assert contents(faces.folder) == contents(serial.folder)
+        results = map_unordered(slow, range(60), f"dask:{cluster.scheduler_address}")
+        found = [next(results)]
+        os.kill(found[0][1], signal.SIGKILL)
+        found += results
+    assert sorted(number for number, _ in found) == list(range(60))
 
 
 class CountingPool(ThreadPoolExecutor):
@@ -173,17 +174,17 @@ class Extraction:
         folder.mkdir(exist_ok=True)
         self.stages = Stages(folder)
         self.out = folder / "faces"
-        place, role = ("photos/web", "web") if kind == "lr" else ("portraits/hr_test", "train")
+        place, role = ("photos/web", "web") if kind == "lr" else ("portraits/hr_train", "train")
         self.arguments = self.stages.arguments(kind, raw / place, "faces", role)
 
-    def start(self, executor: str = "serial", **changes: Any) -> Run:
-        params = self.stages.params(changes, "packaged")
+    def start(self, executor: str = "serial") -> Run:
+        params = self.stages.params({}, "packaged")
         log = self.folder / f"log-{len(list(self.folder.glob('log-*')))}.txt"
         request = {
             "argv": [str(ROOT / "stages" / f"{self.kind}_faces.py"), *self.arguments, "--params", params],
             "cwd": str(self.folder),
             "log": str(log),
-            "path": [str(ROOT / "src"), str(ROOT / "stages")],
+            "path": [],
             "env": {"DVC_ROOT": str(self.folder), "PYTHONPATH": str(ROOT / "src"), "CHARREG_EXECUTOR": executor},
             "threads": 1,
             "plans": [],
@@ -191,38 +192,35 @@ class Extraction:
         log.touch()
         return Run(self.server, self.server.ask(request), log, self.folder)
 
-    def run(self, **options: Any) -> Run:
-        return self.start(**options).wait(300)
-
-    def killed_after(self, photographs: int, seconds: float, **options: Any) -> Run:
+    def killed_after(self, photographs: int, seconds: float) -> Run:
         """A run that gets SIGKILL a while after so many photographs are in the journal."""
-        run = self.start(**options)
+        run = self.start()
         wait_for(lambda: photographs_done(self.folder) >= photographs, 300)
         time.sleep(seconds)
         os.kill(run.pid, signal.SIGKILL)
         return run.wait()
 
 
-@pytest.mark.parametrize("kind", ["lr", "hr"])
-def test_five_kills_at_random_points_and_the_set_is_byte_identical(
-    kind: str, raw: Path, tmp_path: Path, server: ForkServer
+@pytest.mark.parametrize(("kind", "count", "kills"), [("lr", 20, 5), ("hr", 30, 2)])
+def test_killed_at_random_points_the_set_is_byte_identical(
+    kind: str, count: int, kills: int, raw: Path, tmp_path: Path, server: ForkServer
 ) -> None:
     whole = Extraction(kind, raw, tmp_path / "whole", server)
-    assert whole.run().code == 0
+    assert whole.start().wait(300).code == 0
     parts = Extraction(kind, raw, tmp_path / "parts", server)
     dice = random.Random(kind)
     done = 0
-    for _ in range(5):
-        run = parts.killed_after(done + dice.randint(1, 3), dice.uniform(0, 0.1))
+    for _ in range(kills):
+        run = parts.killed_after(done + dice.randint(1, 2), dice.uniform(0, 0.03))
         assert run.code == -KILL, run.text
-        assert (f"goes on with {done} of 20 photographs done" in run.text) == (done > 0)
+        assert (f"goes on with {done} of {count} photographs done" in run.text) == (done > 0)
         assert not parts.out.exists()
         assert photographs_done(parts.folder) >= done
         done = photographs_done(parts.folder)
-    assert 5 <= done < 20
-    ended = parts.run()
+    assert kills <= done < count
+    ended = parts.start().wait(300)
     assert ended.code == 0, ended.text
-    assert f"goes on with {done} of 20 photographs done" in ended.text
+    assert f"goes on with {done} of {count} photographs done" in ended.text
     assert contents(parts.out) == contents(whole.out)
     assert not journals(parts.folder)
     assert not list(parts.folder.glob(".faces.partial-*"))  # of the killed ones
@@ -240,40 +238,41 @@ def test_workers_end_with_a_killed_parent_and_another_executor_goes_on(
     os.kill(run.pid, signal.SIGKILL)
     assert run.wait().code == -KILL
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 5)
-    ended = extraction.run()
+    ended = extraction.start().wait(300)
     assert "photographs done" in ended.text
     assert contents(extraction.out) == contents(serial.folder)
 
 
-def test_a_second_run_is_refused_by_name(raw: Path, tmp_path: Path, server: ForkServer) -> None:
-    extraction = Extraction("lr", raw, tmp_path, server)
-    holder = extraction.start()
-    wait_for(lambda: photographs_done(tmp_path), 300)
-    second = extraction.run()
-    assert second.code == 1
-    assert second.errors == [f"charreg: lr_faces@web: already runs as process {holder.pid}; wait for it or stop it"]
-    assert holder.wait(300).code == 0
+def test_a_second_run_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = write_files(tmp_path / "raw", {"blank.png": (encoded(Image.new("RGB", (20, 20)), "PNG"), "")})
+    refusal = rf"^lr_faces@web: already runs as process {os.getpid()}; wait for it or stop it$"
+
+    def interrupted(*args: Any) -> Any:
+        with pytest.raises(CharregError, match=refusal):
+            Stages(tmp_path).lr(raw, "faces")
+        return gather(*args)
+
+    monkeypatch.setattr(extraction, "gather", interrupted)
+    assert len(Stages(tmp_path).lr(raw, "faces")) == 0
 
 
 def test_what_changed_is_named_and_the_old_photographs_are_not_used(
-    raw: Path, tmp_path: Path, server: ForkServer
+    tmp_path: Path, toy_params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extraction = Extraction("lr", raw, tmp_path, server)
-    extraction.killed_after(2, 0)
-    run = extraction.run(**{"lr_faces.min_score": 0.5})
-    assert "lr_faces@web: starts anew, the earlier resume state is not used: params changed (lr_faces.min_score)" in (
-        run.text
-    )
-    assert "photographs done" not in run.text
-    extraction.stages.exclude.write_text("0000.jpg 1 2\n")
-    run = extraction.run()
-    assert "starts anew, the earlier resume state is not used: exclusions changed" in run.text
-
-
-def test_a_photograph_that_changed_is_worked_on_again(tmp_path: Path, toy_params: Params) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     photos = [photo_of(path) for path in (tmp_path / "a.png", tmp_path / "gone.png")]
     photos[0].path.touch()
-    before = PhotoScratch("lr_faces@web", photos, toy_params).folder
-    assert PhotoScratch("lr_faces@web", photos, toy_params).folder == before
+
+    def said(params: Params = toy_params, exclusions: Sequence[Any] = ()) -> tuple[bool, str]:
+        scratch = PhotoScratch("lr_faces@web", photos, params, exclusions)
+        with scratch.hold(), scratch.journal() as journal:
+            journal.append(0, b"found")
+            return journal.known > 0, capsys.readouterr().err
+
+    new = "lr_faces@web: starts anew, the earlier resume state is not used: "
+    assert said() == (False, "")
+    assert said() == (True, "lr_faces@web: goes on with 1 of 2 photographs done\n")
+    assert said(params_of({"lr_faces.min_score": 0.5})) == (False, f"{new}params changed (lr_faces.min_score)\n")
+    assert said(exclusions=["a.png 1 2"])[1].startswith(f"{new}params changed (lr_faces.min_score), exclusions changed")
     os.utime(photos[0].path, (1, 1))
-    assert PhotoScratch("lr_faces@web", photos, toy_params).folder != before
+    assert said() == (False, f"{new}exclusions changed, photographs changed\n")
