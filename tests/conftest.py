@@ -27,6 +27,7 @@ from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import Discriminator
 from charreg.networks.super_resolver import SuperResolver
 from charreg.peers.base import PeerInputs, job_of
+from charreg.training.loop import Training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -300,3 +301,65 @@ def make_job(name: str, params: Params, hr: FaceSet, genuine: FaceSet) -> Any:
     recogniser = first.centreface.networks["centreface"]
     assert isinstance(recogniser, CentreFace)
     return job_of(name)(params, PeerInputs(hr, genuine, recogniser), cpu)
+
+
+# --- looking at a step -----------------------------------------------------------------------------------
+
+State = dict[str, torch.Tensor]
+
+
+def count(*networks: torch.nn.Module) -> int:
+    """Parameters, trained or not."""
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+
+def state_of(network: torch.nn.Module) -> State:
+    """A copy of all weights and buffers."""
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(state: State, network: torch.nn.Module) -> bool:
+    """Whether the network still is what it was, to the bit."""
+    return all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def unchanged(state: State, network: torch.nn.Module) -> list[bool]:
+    """Which of its parameters are what they were."""
+    return [torch.equal(value, state[name]) for name, value in network.named_parameters()]
+
+
+def graph_of(job: Any, step: int = 0) -> tuple[State, State]:
+    """The losses of a step and what each optimiser would descend last, with their graphs; nothing is updated."""
+    totals: State = {}
+    job.descend = totals.__setitem__
+    return job.step(step), totals
+
+
+def reaches(loss: torch.Tensor, network: torch.nn.Module) -> bool:
+    """Whether a loss has a gradient at any weight of a network."""
+    if not loss.requires_grad:
+        return False
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, retain_graph=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+def advanced(job: Any, steps: int = 0, first: int = 0) -> Training:
+    """A training after some steps; without a number after all."""
+    training = Training(job)
+    training.done = first
+    while training.done < first + (steps or job.iterations):
+        training.advance()
+    return training
+
+
+class Recorder(torch.nn.Module):
+    """A network that remembers its inputs."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.inputs.append(x)
+        return self.network(x)  # type: ignore[no-any-return]

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from math import exp
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,33 +13,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg import sampling
+from charreg.core.errors import CharregError
 from charreg.core.faces import LANDMARK_COLUMNS, LANDMARKS, FaceSet, FaceWriter, open_faces
-from charreg.core.models import load_model, save_model
 from charreg.core.params import Params
 from charreg.core.resampling import resize_image, up
 from charreg.core.tensors import to_images
 from charreg.networks.blocks import BatchNorm
 from charreg.networks.centreface import CentreFace
-from charreg.networks.discriminators import Discriminator
 from charreg.peers import fsrnet as train_fsrnet
-from charreg.peers.base import Inputs
+from charreg.peers.base import PeerInputs
 from charreg.peers.fsrnet import (
     MIRRORED,
     Bottleneck,
     FSRNet,
+    FsrResidualBlock,
     Hourglass,
-    ResidualBlock,
     Stages,
     TrainFsrnet,
     heat_maps,
     l_prior,
 )
 from charreg.photos import detection
+from charreg.training import batches
 from charreg.training.loop import Training
 from charreg.training.objectives import generator_loss
 from charreg.training.signals import psnr
-from conftest import draw_hr_faces, rouse
+from conftest import count, draw_hr_faces, graph_of, reaches, rouse, state_of, unchanged
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]
@@ -107,7 +105,7 @@ def build(eight_faces: FaceSet, make_params: Make) -> Build:
         **options: Any,
     ) -> TrainFsrnet:
         changes = {f"peers.fsrnet.{key}": value for key, value in {**TINY, **options}.items()}
-        job = TrainFsrnet(make_params(changes, seed=seed), Inputs(hr, genuine, drawn_recogniser()), CPU)
+        job = TrainFsrnet(make_params(changes, seed=seed), PeerInputs(hr, genuine, drawn_recogniser()), CPU)
         if roused:
             rouse(job.network, seed)
         return job
@@ -115,37 +113,13 @@ def build(eight_faces: FaceSet, make_params: Make) -> Build:
     return build
 
 
-def count(*networks: nn.Module) -> int:
-    return sum(parameter.numel() for network in networks for parameter in network.parameters())
-
-
-def state_of(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.named_parameters()}
-
-
-def unchanged(state: dict[str, Tensor], network: nn.Module) -> list[bool]:
-    return [torch.equal(value, state[name]) for name, value in network.named_parameters()]
-
-
-def graph_of(job: TrainFsrnet, step: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The losses of a step and what would be descended, with their graphs; nothing is updated."""
-    descended: dict[str, Tensor] = {}
-    job.descend = descended.__setitem__  # type: ignore[method-assign]
-    return job.step(step), descended
-
-
-def reaches(loss: Tensor, network: nn.Module) -> bool:
-    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, retain_graph=True)
-    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
-
-
 def parts_reached(loss: Tensor, network: FSRNet) -> set[str]:
     return {part for part in PARTS if reaches(loss, getattr(network, part))}
 
 
-def blocks_of(network: FSRNet) -> list[list[ResidualBlock]]:
+def blocks_of(network: FSRNet) -> list[list[FsrResidualBlock]]:
     rows = (network.coarse, network.encoder, network.decoder)
-    return [[layer for layer in row if isinstance(layer, ResidualBlock)] for row in rows]
+    return [[layer for layer in row if isinstance(layer, FsrResidualBlock)] for row in rows]
 
 
 def some_faces(seed: int = 0) -> Tensor:
@@ -167,7 +141,7 @@ def test_published_sizes() -> None:
 def sharing(network: FSRNet) -> FSRNet:
     """The trap: one block object, repeated."""
     for row in (network.coarse, network.encoder, network.decoder):
-        places = [place for place, layer in enumerate(row) if isinstance(layer, ResidualBlock)]
+        places = [place for place, layer in enumerate(row) if isinstance(layer, FsrResidualBlock)]
         for place in places:
             row[place] = row[places[0]]
     return network
@@ -180,7 +154,7 @@ def test_blocks_do_not_share_their_weights(build: Build) -> None:
     assert len({id(block) for row in blocks_of(network) for block in row}) == 18
     tensors = [parameter.data_ptr() for _, parameter in network.named_parameters(remove_duplicate=False)]
     assert len(set(tensors)) == len(tensors)
-    assert count(sharing(FSRNet())) == 2_809_163 - 15 * count(ResidualBlock(64)) == 1_699_403
+    assert count(sharing(FSRNet())) == 2_809_163 - 15 * count(FsrResidualBlock(64)) == 1_699_403
 
     for change, alike in ((lambda network: network, False), (sharing, True)):
         job = build()
@@ -191,7 +165,7 @@ def test_blocks_do_not_share_their_weights(build: Build) -> None:
 
 
 def test_the_residual_block_has_no_activation_after_its_sum() -> None:
-    block, x = ResidualBlock(4), torch.randn(2, 4, 8, 8)
+    block, x = FsrResidualBlock(4), torch.randn(2, 4, 8, 8)
     assert [type(layer) for layer in block.body] == [nn.Conv2d, BatchNorm, nn.ReLU, nn.Conv2d, BatchNorm]
     conv1, norm1, _, conv2, norm2 = block.eval().body
     torch.testing.assert_close(block(x), x + norm2(conv2(F.relu(norm1(conv1(x))))))
@@ -242,10 +216,10 @@ def test_the_prior_network_stacks_two_hourglasses_of_depth_three_at_32x32() -> N
 def test_the_other_parts_have_the_published_layout() -> None:
     network = FSRNet()
     head = [nn.Conv2d, BatchNorm, nn.ReLU]
-    assert [type(layer) for layer in network.coarse] == [*head, *[ResidualBlock] * 3, nn.Conv2d]
-    assert [type(layer) for layer in network.encoder] == [*head, *[ResidualBlock] * 12, nn.Conv2d]
+    assert [type(layer) for layer in network.coarse] == [*head, *[FsrResidualBlock] * 3, nn.Conv2d]
+    assert [type(layer) for layer in network.encoder] == [*head, *[FsrResidualBlock] * 12, nn.Conv2d]
     deconvolution = [nn.ConvTranspose2d, BatchNorm, nn.ReLU]
-    assert [type(layer) for layer in network.decoder] == [*head, *deconvolution, *[ResidualBlock] * 3, nn.Conv2d]
+    assert [type(layer) for layer in network.decoder] == [*head, *deconvolution, *[FsrResidualBlock] * 3, nn.Conv2d]
     assert [network.coarse[0].stride, network.encoder[0].stride, network.decoder[0].stride] == [(1, 1), (2, 2), (1, 1)]
     assert (network.decoder[3].kernel_size, network.decoder[3].stride) == ((4, 4), (2, 2))
 
@@ -418,8 +392,8 @@ def test_processes_share_the_maps_of_one_global_batch(build: Build, monkeypatch:
     job = build()
     seen = recorded_maps(monkeypatch)
     for rank, size in ((0, 1), (0, 2), (1, 2)):
-        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(sampling, "world_size", lambda size=size: size)
+        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches, "world_size", lambda size=size: size)
         graph_of(job)
     assert len(seen[1]) == 2
     assert torch.equal(seen[0], torch.cat(seen[1:]))
@@ -533,37 +507,12 @@ def test_the_loss_is_the_published_one(build: Build, make_params: Make) -> None:
     torch.testing.assert_close(descended["fsrnet"], total)
 
 
-def test_every_weight_trains(build: Build) -> None:
-    """Also those before the last layers, which start at zero with `residual` and let nothing through at first."""
-    for output in ("residual", "linear"):
-        job = build(roused=False, output=output)
-        before, training = state_of(job.network), Training(job)
-        for _ in range(3):
-            training.advance()
-        assert not any(unchanged(before, job.network))
-
-
-def test_the_optimiser_and_its_rates(build: Build, make_params: Make) -> None:
-    assert make_params().peers["fsrnet"].lr == 2.5e-4
-    job = build(lr=2.5e-4, gan=True)
-    assert job.rates == {"fsrnet": 2.5e-4, "d": 2.5e-4}
-    for name, network in (("fsrnet", job.network), ("d", job.d)):
-        optimiser = job.optimisers[name]
-        assert isinstance(optimiser, torch.optim.RMSprop)
-        assert (optimiser.defaults["lr"], optimiser.defaults["weight_decay"]) == (2.5e-4, 0)
-        held = [id(parameter) for group in optimiser.param_groups for parameter in group["params"]]
-        assert held == [id(parameter) for parameter in network.parameters()]
-    assert [*build().optimisers] == ["fsrnet"]
-    assert {job.rate(step) for step in range(8)} == {1.0}
-    assert build(iterations=100, lr_decay="cosine").rate(99) == pytest.approx(0.1, rel=0.05)
-
-
-def test_options_out_of_range_are_refused(build: Build, make_params: Make) -> None:
+def test_options_out_of_range_are_refused(build: Build) -> None:
     build(depth=5)
-    with pytest.raises(ValueError, match="less than or equal to 5"):
-        make_params({"peers.fsrnet.depth": 6})  # 32x32 maps are halved five times at most
-    with pytest.raises(ValueError, match="greater than 0"):
-        make_params({"peers.fsrnet.sigma": 0.0})
+    with pytest.raises(CharregError, match=r"peers.fsrnet.depth: .*less than or equal to 5"):
+        build(depth=6)  # 32x32 maps are halved five times at most
+    with pytest.raises(CharregError, match="greater than 0"):
+        build(sigma=0.0)
 
 
 # --- FSRGAN ----------------------------------------------------------------------------------------------
@@ -653,52 +602,3 @@ def test_it_learns_eight_faces_by_heart(build: Build) -> None:
     print(found, bicubic, before, l_prior(stages().prior, maps, known))
     assert found > max(30, bicubic + 2)
     assert l_prior(stages().prior, maps, known) < 0.5 * before
-
-
-@pytest.mark.parametrize("gan", [False, True])
-def test_two_jobs_of_one_seed_train_alike(build: Build, gan: bool) -> None:
-    states = []
-    for seed in (0, 0, 1):
-        job = build(seed, gan=gan)
-        for step in range(2):
-            job.step(step)
-        states.append({(name, key): x for name, net in job.networks.items() for key, x in state_of(net).items()})
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items())
-
-
-def test_a_resumed_run_goes_on_alike(build: Build) -> None:
-    first = Training(build(gan=True))
-    first.advance()
-    again = Training(build(gan=True))
-    again.restore({name: value.clone() for name, value in first.tensors().items()}, {"step": 1, **first.note()})
-    for training in (first, again):
-        training.advance()
-    wanted = first.tensors()
-    assert all(torch.equal(value, wanted[name]) for name, value in again.tensors().items())
-
-
-def test_what_it_exports_and_shows(build: Build, tmp_path: Path) -> None:
-    job = build(gan=True)
-    assert (job.exports, job.averaged) == (("super_resolver",), ("super_resolver",))
-    assert [*job.networks] == ["super_resolver", "image_discriminator"]
-    assert isinstance(job.d, Discriminator)
-    job.network.eval()
-    save_model(tmp_path, {"super_resolver": job.network}, job.blueprints, {"label": job.label})
-    model, (A, H) = load_model(tmp_path), job.pairs.sample(8)
-    assert model.info["label"] == job.label
-    arguments = {**LAYOUT, "width": 4, "output": "residual", "maps": 5}
-    assert model.blueprints["super_resolver"].arguments == arguments
-    with torch.no_grad():
-        assert torch.equal(model.networks["super_resolver"](A), job.network(A))
-        signals, sheet = job.health(job.networks), job.sheet(job.networks)
-        stages = job.network.stages(A)
-    assert signals == pytest.approx(
-        {"psnr_train": psnr(stages.fine, H), "psnr_bicubic": psnr(up(A), H), "psnr_coarse": psnr(stages.coarse, H)},
-        abs=1e-3,
-    )
-    assert (sheet.shape, sheet.dtype) == ((6 * 64, 8 * 64, 3), np.uint8)
-    for row, faces in ((1, up(A)), (2, stages.coarse), (4, stages.fine), (5, H)):
-        assert np.array_equal(sheet[row * 64 : row * 64 + 64], np.concatenate(list(to_images(faces)), axis=1))
-    brightest = stages.prior.amax(dim=1)[0].clamp(0, 1)
-    np.testing.assert_allclose(sheet[192:256:2, :64:2, 0], brightest * 255, atol=1)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,25 +18,31 @@ from charreg.core.params import Params
 from charreg.core.resampling import ds, resize_image
 from charreg.cr.finetune_joint import FinetuneJoint, FirstStage
 from charreg.cr.losses import l_cr
-from charreg.cr.pretrain_cr import PretrainCr
 from charreg.cr.pretrain_inverse_cr import PretrainInverseCr
 from charreg.cr.pretrain_sr import PretrainSr
 from charreg.cr.train_centreface import TrainCentreface, split_identities
 from charreg.networks.centreface import CentreFace
-from charreg.peers.base import Inputs
+from charreg.peers.base import PeerInputs
 from charreg.peers.csri import TrainCsri
 from charreg.peers.sicnn import TrainSicnn
-from charreg.training import distributed
 from charreg.training.augment import BRIGHTNESS, SHIFT, Augment, lazy_r1
-from charreg.training.job import Job
 from charreg.training.loop import Training
-from conftest import draw_face, draw_genuine_faces, draw_hr_faces, fresh_first_stage, fresh_model, rouse
+from conftest import (
+    Recorder,
+    draw_face,
+    draw_genuine_faces,
+    draw_hr_faces,
+    fresh_first_stage,
+    fresh_model,
+    make_job,
+    rouse,
+    same,
+    state_of,
+)
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]
 Build = Callable[[str, Params], Any]
-State = dict[str, Tensor]
-JOBS = ("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
 
 # Plain discriminators see plain images, and nothing is normalised: what a step does can be written down.
 PLAIN = {
@@ -62,45 +67,12 @@ def face_sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[FaceSet, FaceSe
 @pytest.fixture
 def build(face_sets: tuple[FaceSet, FaceSet]) -> Build:
     """A job by its section's name, with roused networks where it starts from others."""
-    hr, genuine = face_sets
-
-    def build(name: str, params: Params) -> Job:
-        if name == "train_centreface":
-            return TrainCentreface("centreface", params, hr, CPU)
-        if name == "pretrain_sr":
-            return PretrainSr(params, hr, CPU)
-        if name == "pretrain_inverse_cr":
-            return PretrainInverseCr(params, hr, genuine, CPU)
-        if name == "pretrain_cr":
-            inverse = fresh_first_stage(params).inverse_cr.networks["inverse_regulariser"]
-            return PretrainCr(params, hr, genuine, inverse.train(), CPU)  # the job has to freeze it
-        return FinetuneJoint("cr", params, hr, genuine, fresh_first_stage(params), CPU)
-
-    return build
+    names = {"train_centreface": "centreface", "pretrain_sr": "sr_module", "pretrain_inverse_cr": "inverse_cr"}
+    names |= {"pretrain_cr": "characteristic", "finetune_joint": "cr"}
+    return lambda section, params: make_job(names[section], params, *face_sets)
 
 
-def state_of(network: nn.Module) -> State:
-    return {name: value.clone() for name, value in network.state_dict().items()}
-
-
-def same(state: State, network: nn.Module) -> bool:
-    return all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-
-
-class Recorder(nn.Module):
-    """A network that remembers its inputs."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.inputs: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.inputs.append(x)
-        return self.network(x)  # type: ignore[no-any-return]
-
-
-# --- which side is real (mistake 3) ----------------------------------------------------------------------
+# --- which side is real ----------------------------------------------------------------------
 
 
 def test_d_of_phi_cr_takes_artificial_faces_for_real(build: Build, make_params: Make) -> None:
@@ -222,7 +194,7 @@ def test_a_joint_step_is_equation_9(build: Build, make_params: Make) -> None:
 
 
 def test_regulariser_pretraining_starts_from_the_inverse_alone(build: Build, make_params: Make) -> None:
-    """phi_cr starts as the identity, so the first reconstruction is mse(A, phi_inv(A)) (methods, 1.4)."""
+    """phi_cr starts as the identity, so the first reconstruction is mse(A, phi_inv(A))."""
     job = build("pretrain_cr", make_params(PLAIN))
     A = job.pairs.batch(0)[0]
     losses = job.step(0)
@@ -240,7 +212,7 @@ def test_stage_2_continues_d_and_starts_df_anew(build: Build, toy_params: Params
     assert job.blueprints["feature_discriminator"].arguments["embedding"] == 8
 
 
-# --- who gets gradients (methods 1.3) --------------------------------------------------------------------
+# --- who gets gradients --------------------------------------------------------------------
 
 ZERO = {"lambda_gan": 0.0, "lambda_cr": 0.0, "lambda_cr_sr": 0.0, "lambda_cr_gan": 0.0}
 
@@ -276,7 +248,7 @@ def joint_gradients(build: Build, params: Params) -> tuple[dict[str, Tensor], Fi
         ({"lambda_cr": 1.0}, {}, False, True),
         ({"lambda_cr": 1.0, "lambda_gan": 1.0}, {"lambda_cr": 1.0}, False, True),
         ({"lambda_cr_sr": 1.0}, {}, True, True),
-        ({"lambda_cr_gan": 1.0}, {}, True, True),  # mistake 6: under no_grad phi_sr would get nothing
+        ({"lambda_cr_gan": 1.0}, {}, True, True),  # under no_grad phi_sr would get nothing
     ],
     ids=["reconstruction", "characteristic GAN", "eq. 7", "eq. 8"],
 )
@@ -297,7 +269,7 @@ def test_supervised_term_trains_phi_sr_alone(build: Build, make_params: Make) ->
 
 
 def test_the_unsupervised_weight_is_that_of_equation_7(build: Build, make_params: Make) -> None:
-    """Mistake 7: through the job, lambda_cr_sr scales the gradient of mse(DS(S), R) and of nothing else."""
+    """Through the job, lambda_cr_sr scales the gradient of mse(DS(S), R) and of nothing else."""
     none, job = joint_gradients(build, make_params(PLAIN, **ZERO))
     once, _ = joint_gradients(build, make_params(PLAIN, **{**ZERO, "lambda_cr_sr": 1.0}))
     phi_sr, phi_cr = deepcopy(job.phi_sr), deepcopy(job.phi_cr)
@@ -329,37 +301,9 @@ def test_every_weight_at_zero_leaves_phi_cr_alone(build: Build, make_params: Mak
     assert unchanged == ["regulariser"]
 
 
-@pytest.mark.parametrize("norm", ["bn", "none"])
-@pytest.mark.parametrize("name", JOBS)
-def test_everything_trains_but_what_is_frozen(build: Build, make_params: Make, name: str, norm: str) -> None:
-    """Mistake 5: phi_inv, and phi_fr, keep every bit: parameters and batch statistics."""
-    changes = {"super_resolver.norm": norm, "regulariser.norm": norm, "centreface.batch_norm": norm == "bn"}
-    job = build(name, make_params({**changes, "pretrain_sr.adv_warmup": 0.0}))
-    frozen = [network for key in ("phi_inv", "phi_fr") if (network := vars(job).get(key)) is not None]
-    frozen = [network for network in frozen if network not in job.networks.values()]
-    assert len(frozen) == {"pretrain_cr": 1, "finetune_joint": 2}.get(name, 0)
-    kept = [state_of(network) for network in frozen]
-    before = {key: state_of(network) for key, network in job.networks.items()}
-    for step in range(3):
-        losses = job.step(step)
-        assert all(torch.isfinite(value) and not value.dim() for value in losses.values())
-    assert all(same(state, network) for state, network in zip(kept, frozen, strict=True))
-    assert not any(network.training for network in frozen)
-    assert not any(parameter.requires_grad for network in frozen for parameter in network.parameters())
-    trained = {
-        id(p) for optimiser in job.optimisers.values() for group in optimiser.param_groups for p in group["params"]
-    }
-    assert not trained & {id(parameter) for network in frozen for parameter in network.parameters()}
-    for key, network in job.networks.items():
-        still = [k for k, v in network.named_parameters() if torch.equal(v, before[key][k]) and v.numel() > 1]
-        assert not still, f"{key}: {still} did not move"
-        assert all(parameter.requires_grad for parameter in network.parameters())
-        assert {id(parameter) for parameter in network.parameters()} <= trained
-
-
 @pytest.mark.parametrize("name", ["pretrain_cr", "finetune_joint"])
 def test_equation_6_does_not_reach_phi_inv(build: Build, make_params: Make, name: str) -> None:
-    """Mistake 5: with phi_inv neither frozen nor detached, eq. 6 would train it."""
+    """With phi_inv neither frozen nor detached, eq. 6 would train it."""
     job = build(name, make_params(PLAIN))
     rouse(job.phi_cr)
     seen = job.phi_cr = Recorder(job.phi_cr)
@@ -371,7 +315,7 @@ def test_equation_6_does_not_reach_phi_inv(build: Build, make_params: Make, name
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in wrong.parameters())
 
 
-# --- batch statistics (mistake 10) -----------------------------------------------------------------------
+# --- batch statistics -----------------------------------------------------------------------
 
 
 def statistics(network: nn.Module) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -480,16 +424,6 @@ def test_the_image_gan_has_the_published_form(build: Build, make_params: Make) -
         torch.testing.assert_close(total[-1], (S - H).square().mean() + 0.001 * F.softplus(-job.d_sr(S)).mean())
 
 
-@pytest.mark.parametrize("name", JOBS[1:])
-def test_cosine_decay_ends_at_ten_percent(build: Build, make_params: Make, name: str) -> None:
-    job = build(name, make_params({f"{name}.iterations": 100, f"{name}.lr_decay": "cosine"}))
-    assert [job.rate(step) for step in (0, 35, 70)] == [1.0, 1.0, 1.0]
-    assert job.rate(85) == pytest.approx(0.55)  # half-way: 0.1 + 0.9 / 2
-    assert job.rate(77.5) == pytest.approx(0.1 + 0.9 * (1 + 0.5**0.5) / 2)  # a quarter: cos 45 degrees
-    assert job.rate(100) == pytest.approx(0.1)
-    assert build(name, make_params({f"{name}.lr_decay": "none"})).rate(5) == 1.0
-
-
 def test_centreface_warms_up_and_drops(build: Build, make_params: Make) -> None:
     changes = {"iterations": 100, "warmup": 0.1, "milestones": [0.5, 0.8]}
     job = build("train_centreface", make_params({f"train_centreface.{key}": value for key, value in changes.items()}))
@@ -508,32 +442,6 @@ def test_the_loop_sets_every_rate(build: Build, make_params: Make) -> None:
     training.advance()
     rates = {name: optimiser.param_groups[0]["lr"] for name, optimiser in job.optimisers.items()}
     assert rates == pytest.approx({"phi_cr": 0.775e-3, "d": 1.55e-3})
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_epoch_scale_scales_every_job(build: Build, make_params: Make, name: str) -> None:
-    assert build(name, make_params(epoch_scale=1.0)).iterations == 6
-    assert build(name, make_params(epoch_scale=0.5)).iterations == 3
-    assert build(name, make_params(epoch_scale=0.01)).iterations == 1
-
-
-def test_adam_is_built_as_declared(build: Build, toy_params: Params) -> None:
-    for name, wanted in (
-        ("pretrain_sr", (0.9, 0.999)),
-        ("pretrain_cr", (0.5, 0.999)),
-        ("finetune_joint", (0.5, 0.999)),
-    ):
-        job = build(name, toy_params)
-        assert all(group["betas"] == wanted for opt in job.optimisers.values() for group in opt.param_groups)
-    sgd = build("train_centreface", toy_params).optimisers["sgd"].param_groups[0]
-    assert (sgd["momentum"], sgd["weight_decay"]) == (0.9, 5e-4)
-
-
-def test_gradients_are_clipped_to_their_norm(build: Build, make_params: Make) -> None:
-    job = build("pretrain_sr", make_params({**PLAIN, "pretrain_sr.clip_norm": 0.001}))
-    job.step(0)
-    gradients = torch.cat([parameter.grad.flatten() for parameter in job.phi_sr.parameters()])
-    assert gradients.norm().item() == pytest.approx(0.001, rel=1e-2)
 
 
 # --- stabilisers and switches ----------------------------------------------------------------------------
@@ -638,67 +546,7 @@ def test_the_image_gan_may_judge_regulated_faces(build: Build, make_params: Make
     assert not same(state_of(jobs[0].phi_cr), jobs[1].phi_cr)
 
 
-# --- what every job promises -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_two_jobs_of_one_seed_step_alike(build: Build, make_params: Make, name: str) -> None:
-    jobs = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(len(jobs))  # the global generator plays no part
-        jobs.append(build(name, make_params(seed=seed)))
-        jobs[-1].step(0)
-    assert all(same(state_of(network), jobs[1].networks[key]) for key, network in jobs[0].networks.items())
-    assert not all(same(state_of(network), jobs[2].networks[key]) for key, network in jobs[0].networks.items())
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_health_and_sheet(build: Build, toy_params: Params, name: str) -> None:
-    training = Training(build(name, toy_params))
-    frozen = {key: state_of(network) for key, network in training.job.networks.items()}
-    training.done = training.job.iterations
-    training.look()
-    assert len(training.signals[0]) > 1
-    (sheet,) = training.sheets.values()
-    assert sheet.dtype == np.uint8
-    assert sheet.shape[1:] == (12 * 64, 3)
-    assert all(network.training for network in training.job.networks.values())
-    assert all(same(frozen[key], network) for key, network in training.job.networks.items())  # looking changes nothing
-    assert set(training.job.exports) <= set(training.job.networks)
-    assert set(training.job.averaged) <= set(training.job.exports)
-
-
-@pytest.mark.parametrize("name", JOBS)
-@pytest.mark.parametrize(("hr_people", "genuine_people"), [(2, 5), (5, 2)])
-def test_sets_smaller_than_a_sheet(
-    tmp_path: Path, toy_params: Params, name: str, hr_people: int, genuine_people: int
-) -> None:
-    hr = draw_hr_faces(tmp_path / "hr", people=hr_people, photos=3)
-    genuine = draw_genuine_faces(tmp_path / "lr", people=genuine_people, photos=3)
-    first = fresh_first_stage(toy_params)
-    jobs: dict[str, Callable[[], Job]] = {
-        "train_centreface": lambda: TrainCentreface("centreface", toy_params, hr, CPU),
-        "pretrain_sr": lambda: PretrainSr(toy_params, hr, CPU),
-        "pretrain_inverse_cr": lambda: PretrainInverseCr(toy_params, hr, genuine, CPU),
-        "pretrain_cr": lambda: PretrainCr(
-            toy_params, hr, genuine, first.inverse_cr.networks["inverse_regulariser"], CPU
-        ),
-        "finetune_joint": lambda: FinetuneJoint("cr", toy_params, hr, genuine, first, CPU),
-    }
-    training = Training(jobs[name]())
-    training.advance()
-    training.done = training.job.iterations
-    training.look()
-    assert training.sheets
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_a_batch_that_cannot_be_shared_is_refused(
-    build: Build, toy_params: Params, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(distributed, "world_size", lambda: 3)
-    with pytest.raises(CharregError, match="batch 4, wanted a multiple of the 3 processes"):
-        build(name, toy_params)
+# --- face sets -----------------------------------------------------------------------------
 
 
 def test_empty_sets_are_refused(tmp_path: Path, toy_params: Params) -> None:
@@ -744,7 +592,7 @@ def test_no_recogniser_learns_people_with_few_portraits(tmp_path: Path, make_par
     hr, genuine = open_faces(tmp_path / "hr"), draw_genuine_faces(tmp_path / "lr")
     recogniser = fresh_first_stage(params).centreface.networks["centreface"]
     assert isinstance(recogniser, CentreFace)
-    inputs = Inputs(hr, genuine, recogniser)
+    inputs = PeerInputs(hr, genuine, recogniser)
     centreface = TrainCentreface("centreface", params, hr, CPU)
     assert sorted(centreface.rows.tolist()) == [3, 4, 5, 6, 7, 8]
     assert centreface.head.classifier.out_features == 2
@@ -813,7 +661,7 @@ def test_shifts_are_small_and_functions_of_the_step(build: Build, make_params: M
 
 
 def test_features_of_equation_8_do_not_depend_on_the_batch(build: Build, make_params: Make) -> None:
-    """Mistake 6: phi_fr in train mode would; it stays in evaluation mode even after the loop looked at health."""
+    """In train mode they would; phi_fr stays in evaluation mode even after the loop looked at health."""
     params = make_params({"centreface.batch_norm": True})
     job = build("finetune_joint", params)
     training = Training(job)
@@ -834,7 +682,7 @@ def test_another_network_under_the_recognisers_name_is_refused(
     first = fresh_first_stage(params)
     wrong = fresh_model({"centreface": first.sr_module.blueprints["super_resolver"]})
     with pytest.raises(CharregError, match="centreface: found a network SuperResolver, wanted CentreFace; give the"):
-        FinetuneJoint("cr", params, *face_sets, replace(first, centreface=wrong), CPU)
+        FinetuneJoint(params, *face_sets, replace(first, centreface=wrong), CPU)
 
 
 @pytest.mark.parametrize(
@@ -857,9 +705,9 @@ def test_a_folder_without_a_network_of_stage_2_is_named(
         folders[name].mkdir()
         save_model(folders[name], kept, trained.blueprints, trained.info)
     with pytest.raises(CharregError, match=rf"{model}: found networks .*, wanted {network}$"):
-        FirstStage.load("cr", 0, **folders, image_gan=image_gan)
+        FirstStage.load(FinetuneJoint.uses, 0, **folders, image_gan=image_gan)
     if network == "image_discriminator":
-        assert FirstStage.load("cr", 0, **folders, image_gan=False).sr_module.networks
+        assert FirstStage.load(FinetuneJoint.uses, 0, **folders, image_gan=False).sr_module.networks
 
 
 def test_df_needs_the_recognisers_embedding(make_params: Make, face_sets: tuple[FaceSet, FaceSet]) -> None:
@@ -868,5 +716,5 @@ def test_df_needs_the_recognisers_embedding(make_params: Make, face_sets: tuple[
     blueprint = Blueprint.of(CentreFace, {"width": 0.0625, "embedding": 5, "batch_norm": False})
     first = fresh_first_stage(params)
     first = type(first)(**{**vars(first), "centreface": fresh_model({"centreface": blueprint})})
-    job = FinetuneJoint("cr", params, *face_sets, first, CPU)
+    job = FinetuneJoint(params, *face_sets, first, CPU)
     assert job.step(0)["l_df"] > 0

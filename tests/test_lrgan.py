@@ -3,29 +3,35 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg.core.models import load_model, save_model
 from charreg.core.params import Params
 from charreg.core.resampling import ds, ds_area, up
-from charreg.core.tensors import to_images
-from charreg.networks.blocks import BatchNorm, ResidualBlock
+from charreg.networks.blocks import ResidualBlock
 from charreg.networks.centreface import CentreFace
 from charreg.networks.super_resolver import SuperResolver
 from charreg.peers import lrgan as train_lrgan
-from charreg.peers.base import Inputs
+from charreg.peers.base import PeerInputs
 from charreg.peers.lrgan import LOSSES, HighToLow, TrainLrgan, hinge_discriminator, hinge_generator, standard_normal
 from charreg.training import augment as stabilisers
-from charreg.training.job import Losses
 from charreg.training.loop import Training
-from conftest import draw_genuine_faces, draw_hr_faces, rouse
+from conftest import (
+    Recorder,
+    advanced,
+    count,
+    draw_genuine_faces,
+    draw_hr_faces,
+    graph_of,
+    reaches,
+    rouse,
+    same,
+    state_of,
+)
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]
@@ -55,20 +61,20 @@ def seeded() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> PeerInputs:
     """8 HR faces and 8 genuine faces of other people."""
     folder = tmp_path_factory.mktemp("faces")
     hr, genuine = draw_hr_faces(folder / "hr", people=2), draw_genuine_faces(folder / "lr", people=2)
-    return Inputs(hr, genuine, CentreFace(0.0625, 8))  # it uses no recogniser
+    return PeerInputs(hr, genuine, CentreFace(0.0625, 8))  # it uses no recogniser
 
 
 @pytest.fixture
-def build(inputs: Inputs, make_params: Make) -> Build:
+def build(inputs: PeerInputs, make_params: Make) -> Build:
     """A small job with changed options: `build(1, order="halves")`; `on` are other inputs, `kind` another job."""
 
     def build(
         seed: int = 0,
-        on: Inputs = inputs,
+        on: PeerInputs = inputs,
         kind: type[TrainLrgan] = TrainLrgan,
         **options: Any,
     ) -> TrainLrgan:
@@ -78,41 +84,9 @@ def build(inputs: Inputs, make_params: Make) -> Build:
     return build
 
 
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def parts(job: TrainLrgan) -> dict[str, nn.Module]:
     """The networks by the names of their optimisers."""
     return {"hl": job.hl, "d_lr": job.d_lr, "lh": job.lh, "d_hr": job.d_hr}
-
-
-def state_of(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items()}
-
-
-def moved(before: dict[str, Tensor], network: nn.Module) -> bool:
-    return any(not torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-def graph_of(job: TrainLrgan, step: int) -> tuple[Losses, dict[str, Tensor]]:
-    """The losses of a step and what each optimiser descends last, with their graphs; nothing is updated."""
-    totals: dict[str, Tensor] = {}
-    job.descend = totals.__setitem__  # type: ignore[method-assign, assignment]
-    return job.step(step), totals
-
-
-def reaches(loss: Tensor, network: nn.Module) -> bool:
-    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, retain_graph=True)
-    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
-
-
-def advanced(job: TrainLrgan, steps: int, first: int = 0) -> Training:
-    training = Training(job)
-    training.done = first
-    while training.done < first + steps:
-        training.advance()
-    return training
 
 
 def signals_of(training: Training) -> dict[str, float]:
@@ -124,19 +98,6 @@ def signals_of(training: Training) -> dict[str, float]:
     for name, network in networks.items():
         network.train(modes[name])
     return found
-
-
-class Recorder(nn.Module):
-    """A network that remembers its inputs."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.inputs: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.inputs.append(x.detach().clone())
-        return self.network(x)  # type: ignore[no-any-return]
 
 
 def faces_and_noise(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -159,42 +120,6 @@ def test_parameters_of_the_published_size(build: Build) -> None:
         "hr_discriminator": 409_281,
     }
     assert sum(counts.values()) == 4_008_392
-
-
-def test_high_to_low_has_the_published_layout() -> None:
-    network = rouse(HighToLow(4)).double()
-    assert isinstance(network, HighToLow)
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    assert len(norms) == 2 * 12 + 4
-    assert all(isinstance(norm, BatchNorm) for norm in norms)  # statistics of the global batch
-    assert sum(isinstance(layer, ResidualBlock) for layer in network.modules()) == 12
-    H, z = (x.double() for x in faces_and_noise())
-    network(H, z)  # moves the averages
-    network.eval()
-
-    def convolved(x: Tensor, layer: Any, stride: int = 1) -> Tensor:
-        return F.conv2d(x, layer.weight, layer.bias, stride, padding=1)
-
-    def normed(x: Tensor, norm: Any) -> Tensor:
-        mean, variance, scale, offset = (
-            value[:, None, None] for value in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        )
-        return torch.addcmul(offset, x - mean, scale / (variance + norm.eps).sqrt())
-
-    def residual(x: Tensor, block: Any) -> Tensor:
-        y = F.relu(normed(convolved(x, block.body[0]), block.body[1]))
-        return x + normed(convolved(y, block.body[3]), block.body[4])
-
-    stages: Any = network
-    channel = (z @ stages.noise.weight.T + stages.noise.bias).view(3, 1, 64, 64)
-    x = F.relu(convolved(torch.cat([H, channel], dim=1), stages.head[0]))
-    for side, (first, second, norm, _, down) in zip((32, 16, 8, 4), stages.down, strict=True):
-        x = convolved(F.relu(normed(residual(residual(x, first), second), norm)), down, stride=2)
-        assert x.shape == (3, 4, side, side)
-    for side, (first, second, upsampler) in zip((8, 16), stages.up, strict=True):
-        x = F.relu(F.pixel_shuffle(convolved(residual(residual(x, first), second), upsampler[0]), 2))
-        assert x.shape == (3, 4, side, side)
-    torch.testing.assert_close(network(H, z), torch.tanh(convolved(x, stages.tail)))
 
 
 @pytest.mark.parametrize("output", ["tanh", "residual"])
@@ -354,7 +279,7 @@ def test_together_all_learn_and_in_halves_one_pair_after_the_other(build: Build)
         job = build(order=order, norm="bn", **TANH)
         before = {name: state_of(network) for name, network in parts(job).items()}
         losses = job.step(step)
-        assert {name for name, network in parts(job).items() if moved(before[name], network)} == {*names.split()}
+        assert {name for name, network in parts(job).items() if not same(before[name], network)} == {*names.split()}
         terms = {"hl": ("hl_pixel", "hl_gan"), "d_lr": ("l_d_lr",), "lh": ("lh_pixel", "lh_gan"), "d_hr": ("l_d_hr",)}
         assert [*losses] == [*LOSSES]
         assert {name for name, loss in losses.items() if loss} == {
@@ -407,15 +332,6 @@ def test_discriminators_step_as_often_as_asked_on_further_batches(build: Build) 
     assert torch.equal(recorder.inputs[0], job.genuine.batch(9))
 
 
-def test_every_weight_of_the_generators_trains(build: Build) -> None:
-    """Also those before layers that start at zero, and the one that takes the noise."""
-    job = build(width=8)  # at 4 a row of ReLUs may be silent for long
-    before = {network: [*map(torch.clone, network.parameters())] for network in (job.hl, job.lh)}
-    advanced(job, 3)
-    for network, old in before.items():
-        assert not any(torch.equal(a, b) for a, b in zip(old, network.parameters(), strict=True))
-
-
 # --- noise -----------------------------------------------------------------------------------------------
 
 
@@ -446,7 +362,7 @@ def darken(job: TrainLrgan) -> None:
         job.hl.tail.bias.copy_(torch.tensor([-0.4, -0.3, -0.2]))  # type: ignore[union-attr, operator]
 
 
-def in_daylight(inputs: Inputs) -> Inputs:
+def in_daylight(inputs: PeerInputs) -> PeerInputs:
     """Genuine faces of no bad camera."""
     assert inputs.hr.lr is not None
     return replace(inputs, genuine=replace(inputs.genuine, images=inputs.hr.lr))
@@ -502,7 +418,7 @@ class Swapped(TrainLrgan):
 
 
 @pytest.mark.parametrize("kind", [TrainLrgan, Swapped])
-def test_genuine_and_hr_faces_are_the_real_ones(build: Build, inputs: Inputs, kind: type[TrainLrgan]) -> None:
+def test_genuine_and_hr_faces_are_the_real_ones(build: Build, inputs: PeerInputs, kind: type[TrainLrgan]) -> None:
     job = build(kind=kind, on=in_daylight(inputs), batch=4, iterations=10, lr=4e-3)
     darken(job)
     job.rates |= {"hl": 0.0, "lh": 0.0}
@@ -517,26 +433,14 @@ def test_genuine_and_hr_faces_are_the_real_ones(build: Build, inputs: Inputs, ki
 def test_options_are_the_published_ones(make_params: Make) -> None:
     options: Any = make_params().peers["lrgan"]
     assert (options.pixel_weight, options.gan_weight) == (1, 0.05)
-    assert (options.betas, options.blocks) == ((0, 0.9), (12, 3, 2))
-
-
-def test_optimisers_are_built_as_declared(build: Build) -> None:
-    job = build(betas=[0.1, 0.95])
-    assert job.rates == dict.fromkeys(("hl", "d_lr", "lh", "d_hr"), 2e-3)
-    assert {*job.optimisers} == {*parts(job)}
-    for name, optimiser in job.optimisers.items():
-        assert isinstance(optimiser, torch.optim.Adam)
-        assert (optimiser.defaults["betas"], optimiser.defaults["weight_decay"]) == ((0.1, 0.95), 0)
-        held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        assert all(a is b for a, b in zip(held, parts(job)[name].parameters(), strict=True))
-    assert {job.rate(step) for step in range(8)} == {1.0}
+    assert (options.betas, options.blocks) == ([0, 0.9], [12, 3, 2])
 
 
 # --- it learns -------------------------------------------------------------------------------------------
 
 
-def test_high_to_low_learns_eight_faces_by_heart(build: Build, inputs: Inputs) -> None:
-    job = build(on=in_daylight(inputs), iterations=50, batch=4, order="halves", gan_weight=2e-3, lr=3e-3, log_every=5)
+def test_high_to_low_learns_eight_faces_by_heart(build: Build, inputs: PeerInputs) -> None:
+    job = build(on=in_daylight(inputs), iterations=50, batch=4, order="halves", gan_weight=2e-3, lr=3e-3)
     darken(job)
     training = advanced(job, 25)
     first, *_, last = training.curves
@@ -546,7 +450,7 @@ def test_high_to_low_learns_eight_faces_by_heart(build: Build, inputs: Inputs) -
 
 def test_low_to_high_takes_back_what_high_to_low_does_to_eight_faces(build: Build) -> None:
     """On its own inputs it leaves bicubic enlargement far behind."""
-    job = build(iterations=50, batch=4, order="halves", gan_weight=2e-3, lr=3e-3, log_every=5, ema=0.7)
+    job = build(iterations=50, batch=4, order="halves", gan_weight=2e-3, lr=3e-3, ema=0.7)
     darken(job)
     training = advanced(job, 25, first=25)
     first, *_, last = training.curves
@@ -555,64 +459,4 @@ def test_low_to_high_takes_back_what_high_to_low_does_to_eight_faces(build: Buil
     assert found["psnr_train"] > max(23, found["psnr_bicubic"] + 4)
 
 
-def test_two_jobs_of_one_seed_train_alike(build: Build) -> None:
-    states = []
-    for seed in (0, 0, 1):
-        job = build(seed, norm="bn", **TANH)
-        for step in range(2):
-            job.step(step)
-        states.append({f"{name}.{key}": v for name, net in job.networks.items() for key, v in net.state_dict().items()})
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    same = [name for name, value in states[0].items() if torch.equal(value, states[2][name])]
-    assert all(name.endswith("num_batches_tracked") for name in same)
-
-
 # --- what it exports and signals -------------------------------------------------------------------------
-
-
-def test_what_it_exports(build: Build, tmp_path: Path) -> None:
-    job = build(norm="bn", **TANH)
-    assert job.exports == job.averaged == ("super_resolver", "high_to_low")
-    assert job.label == ""
-    for network in job.networks.values():
-        network.eval()
-    save_model(tmp_path, {name: job.networks[name] for name in job.exports}, job.blueprints, {})
-    loaded, G, (H, z) = load_model(tmp_path), job.genuine.sample(2), faces_and_noise()
-    named = {name: blueprint.network for name, blueprint in loaded.blueprints.items()}
-    assert named == {"super_resolver": "SuperResolver", "high_to_low": "networks.lrgan.HighToLow"}
-    with torch.no_grad():
-        S = loaded.networks["super_resolver"](G)
-        assert S.shape == (2, 3, 64, 64)
-        assert torch.equal(S, job.lh(G))
-        assert torch.equal(loaded.networks["high_to_low"](H, z), job.hl(H, z))
-
-
-def test_health_measures_lh_on_its_own_inputs(build: Build) -> None:
-    job = build(**TANH)
-    networks = {name: network.eval() for name, network in job.networks.items()}
-    G, H = job.genuine.sample(8), job.pairs.sample(8)[1]
-    with torch.no_grad():
-        found, sheet = job.health(networks), job.sheet(networks)
-        assert job.health(networks) == found
-        L = job.degraded(networks, H)
-        S = job.lh(L)
-        assert torch.equal(L, job.hl(H, standard_normal(8, 0, "lrgan", "z", "fixed")))
-
-        def decibel(a: Tensor, b: Tensor) -> float:
-            return float(10 * torch.log10(4 / (a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean()))
-
-        wanted = {
-            "psnr_train": decibel(S, H),
-            "psnr_bicubic": decibel(up(L), H),
-            "psnr_hl": decibel(L, ds_area(H)),
-            "d_lr_real": job.d_lr(G).mean(),
-            "d_lr_fake": job.d_lr(L).mean(),
-            "d_hr_real": job.d_hr(H).mean(),
-            "d_hr_fake": job.d_hr(S).mean(),
-        }
-        last = np.concatenate(list(to_images(job.lh(G))), axis=1)
-    for name, value in wanted.items():
-        assert found[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6)
-    assert {*found} - {*wanted} == {"d_lr_accuracy", "d_hr_accuracy"}
-    assert sheet.shape == (5 * 64, 8 * 64, 3)
-    assert np.array_equal(sheet[-64:], last)  # the test of LRGAN: genuine faces, enlarged

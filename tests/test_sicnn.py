@@ -5,24 +5,20 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg import sampling
 from charreg.core.faces import FaceSet
-from charreg.core.models import load_model, save_model
 from charreg.core.params import Params
 from charreg.core.resampling import up
-from charreg.core.tensors import to_images, to_tensor
+from charreg.core.tensors import to_tensor
 from charreg.networks.centreface import CentreFace
 from charreg.peers import sicnn as train_sicnn
-from charreg.peers.base import Inputs
+from charreg.peers.base import PeerInputs
 from charreg.peers.sicnn import (
     AngularClassifier,
     CnnH,
@@ -34,9 +30,10 @@ from charreg.peers.sicnn import (
     l_super_identity,
     psi,
 )
+from charreg.training import batches
 from charreg.training.loop import Training
-from charreg.training.signals import in_batches, psnr
-from conftest import draw_hr_faces
+from charreg.training.signals import psnr
+from conftest import count, draw_hr_faces, graph_of, reaches, state_of, unchanged
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]
@@ -67,7 +64,7 @@ def build(eight_faces: FaceSet, make_params: Make) -> Build:
 
     def build(seed: int = 0, hr: FaceSet = eight_faces, **options: Any) -> TrainSicnn:
         changes = {f"peers.sicnn.{key}": value for key, value in {**TINY, **options}.items()}
-        inputs = Inputs(hr, eight_faces, CentreFace(0.0625, 8))  # it uses neither genuine faces nor our recogniser
+        inputs = PeerInputs(hr, eight_faces, CentreFace(0.0625, 8))  # it uses neither genuine faces nor our recogniser
         return TrainSicnn(make_params(changes, seed=seed), inputs, CPU)
 
     return build
@@ -75,32 +72,6 @@ def build(eight_faces: FaceSet, make_params: Make) -> Build:
 
 def with_identities(faces: FaceSet, names: list[str]) -> FaceSet:
     return replace(faces, index=faces.index.assign(identity=names))
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def state_of(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.named_parameters()}
-
-
-def unchanged(state: dict[str, Tensor], network: nn.Module) -> list[bool]:
-    return [torch.equal(value, state[name]) for name, value in network.named_parameters()]
-
-
-def graph_of(job: TrainSicnn, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The losses of a step and what would be descended, with their graphs; nothing is updated."""
-    descended: dict[str, Tensor] = {}
-    job.descend = descended.__setitem__  # type: ignore[method-assign]
-    return job.step(step), descended
-
-
-def reaches(loss: Tensor, network: nn.Module) -> bool:
-    if not loss.requires_grad:
-        return False
-    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, retain_graph=True)
-    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
 def reached(loss: Tensor, job: TrainSicnn) -> set[str]:
@@ -227,12 +198,6 @@ def test_psi_pulls_towards_the_class_at_every_angle() -> None:
     assert (gradient > 0.1).float().mean() > 0.95
     (trap,) = torch.autograd.grad((8 * cosine**4 - 8 * cosine**2 + 1).sum(), cosine)
     assert (trap < -0.1).any()
-
-
-def test_only_m_four_is_offered(make_params: Make) -> None:
-    assert make_params().peers["sicnn"].margin == 4  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="should be 4"):
-        make_params({"peers.sicnn.margin": 3})
 
 
 def test_logits_are_those_of_the_published_loss() -> None:
@@ -498,8 +463,8 @@ def test_processes_share_the_losses_of_one_global_batch(
     assert shares[0].sum() != shares[1].sum()
     found = []
     for rank, size in ((0, 1), (0, 2), (1, 2)):
-        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
-        for module in (sampling, train_sicnn):
+        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
+        for module in (batches, train_sicnn):
             monkeypatch.setattr(module, "world_size", lambda size=size: size)
         found.append(graph_of(job, JOINT)[0])
     whole, *parts = found
@@ -592,73 +557,3 @@ def test_it_learns_eight_faces_by_heart(build: Build) -> None:
     assert signals["psnr_train"] == pytest.approx(found, abs=1e-3)
     assert (signals["accuracy_hr"], signals["accuracy_sr"]) == (1, 1)
     assert signals["l_si"] < 0.05
-
-
-@pytest.mark.parametrize("optim", ["adam", "sgd"])
-def test_two_jobs_of_one_seed_train_alike(build: Build, optim: str) -> None:
-    states = []
-    for seed in (0, 0, 1):
-        job = build(seed, optim=optim)
-        for step in (0, JOINT):
-            job.step(step)
-        states.append({(name, key): x for name, net in job.networks.items() for key, x in state_of(net).items()})
-    slopes = {name for name, value in states[0].items() if value.numel() == 1}  # all start alike and hardly move
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items() if name not in slopes)
-
-
-@pytest.mark.parametrize("optim", ["adam", "sgd"])
-def test_a_resumed_run_goes_on_alike(build: Build, optim: str) -> None:
-    """From the last step apart into the first together."""
-    first, again = Training(build(optim=optim)), Training(build(optim=optim))
-    first.done = APART
-    first.advance()
-    again.restore({name: value.clone() for name, value in first.tensors().items()}, {"step": JOINT, **first.note()})
-    for training in (first, again):
-        training.advance()
-    wanted = first.tensors()
-    assert all(torch.equal(value, wanted[name]) for name, value in again.tensors().items())
-
-
-def test_what_it_exports(build: Build, tmp_path: Path) -> None:
-    """CNN_H alone: rank-1 is measured with our own recogniser."""
-    job = build()
-    assert (job.exports, job.averaged, job.label) == (("super_resolver",), ("super_resolver",), "")
-    assert [*job.networks] == ["super_resolver", "cnn_r", "classifier"]
-    save_model(tmp_path, {"super_resolver": job.cnn_h}, job.blueprints, {"job": job.name})
-    model, A = load_model(tmp_path), job.pairs.sample(2)[0]
-    assert (model.info["job"], model.blueprints["super_resolver"].arguments) == (
-        "sicnn",
-        {"width": 0.0625, "output": "residual"},
-    )
-    with torch.no_grad():
-        assert torch.equal(model.networks["super_resolver"](A), job.cnn_h(A))
-
-
-def test_what_it_shows(build: Build, eight_faces: FaceSet) -> None:
-    """Signals of named faces alone; the usual sheet."""
-    names = [name if face % 2 else "" for face, name in enumerate(eight_faces.identities)]
-    job = build(hr=with_identities(eight_faces, names))
-    with torch.no_grad():
-        signals, sheet = job.health(job.networks), job.sheet(job.networks)
-        (A, H), rows = job.pairs.sample(8), job.pairs.fixed[:8]
-        S = in_batches(job.cnn_h, A)
-        known = torch.from_numpy(job.labels[rows] >= 0)
-        y = torch.from_numpy(job.labels[rows])[known]
-        features = {"hr": job.cnn_r(H[known]), "sr": job.cnn_r(S[known])}
-        right = {side: (job.classifier.cosines(f).argmax(dim=1) == y).float().mean() for side, f in features.items()}
-    assert len(y) == 4
-    distance = l_super_identity(features["sr"], features["hr"], torch.full((4,), 0.25)).item()
-    assert signals.pop("l_si") == pytest.approx(distance, rel=1e-3)
-    assert signals == pytest.approx(
-        {
-            "psnr_train": psnr(S, H),
-            "psnr_bicubic": psnr(up(A), H),
-            "accuracy_hr": right["hr"].item(),
-            "accuracy_sr": right["sr"].item(),
-        },
-        abs=1e-3,
-    )
-    assert (sheet.shape, sheet.dtype) == ((4 * 64, 8 * 64, 3), np.uint8)
-    for row, faces in ((1, up(A)), (2, S), (3, H)):
-        assert np.array_equal(sheet[row * 64 : row * 64 + 64], np.concatenate(list(to_images(faces)), axis=1))

@@ -15,17 +15,16 @@ from torch import Tensor, nn
 
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet
-from charreg.core.models import load_model, save_model
 from charreg.core.params import Params
 from charreg.core.resampling import up
 from charreg.networks.blocks import BatchNorm
 from charreg.networks.centreface import CentreFace
 from charreg.networks.content import VGG_FACTOR, ContentLoss, face_content, vgg_content
-from charreg.peers.base import Inputs
-from charreg.peers.srgan import Discriminator, Generator, TrainSrgan
+from charreg.peers.base import PeerInputs
+from charreg.peers.srgan import SrganDiscriminator, SrganGenerator, TrainSrgan
 from charreg.training.loop import Training
 from charreg.training.signals import in_batches, psnr
-from conftest import draw_hr_faces
+from conftest import count, draw_hr_faces, state_of, unchanged
 
 CPU = torch.device("cpu")
 Build = Callable[..., TrainSrgan]
@@ -64,7 +63,7 @@ def build(eight_faces: FaceSet, make_params: Callable[..., Params]) -> Build:
 
     def build(seed: int = 0, **options: Any) -> TrainSrgan:
         changes = {f"peers.srgan.{key}": value for key, value in {**SMALL, **options}.items()}
-        inputs = Inputs(eight_faces, eight_faces, drawn_recogniser())  # it uses no genuine faces
+        inputs = PeerInputs(eight_faces, eight_faces, drawn_recogniser())  # it uses no genuine faces
         return TrainSrgan(make_params(changes, seed=seed), inputs, CPU)
 
     return build
@@ -75,51 +74,25 @@ def two_faces(seed: int = 0) -> tuple[Tensor, Tensor]:
     return S, H
 
 
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def state_of(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in network.named_parameters()}
-
-
-def unchanged(state: dict[str, Tensor], network: nn.Module) -> list[bool]:
-    return [torch.equal(value, state[name]) for name, value in network.named_parameters()]
-
-
 # --- the networks ----------------------------------------------------------------------------------------
 
 
 def test_published_sizes() -> None:
     """16 blocks and no batch norm before the shuffle, where re-implementations differ."""
-    assert count(Generator()) == 1_549_462
-    assert count(Discriminator()) == 13_079_745
-    assert count(Discriminator(pooling="global")) == 5_215_425
-
-
-def test_the_generator_has_the_published_layout() -> None:
-    network = Generator(4, 3).eval()
-    A = torch.rand(2, 3, 16, 16) * 2 - 1
-    first = F.prelu(F.conv2d(A, network.head[0].weight, network.head[0].bias, padding=4), network.head[1].weight)
-    x = first
-    for block in network.body[:-2]:
-        x = x + block.body(x)
-    x = first + network.body[-1](network.body[-2](x))
-    for upsampler in network.tail[:2]:
-        x = F.prelu(F.pixel_shuffle(upsampler[0](x), 2), upsampler[2].weight)
-    assert x.shape == (2, 4, 64, 64)
-    torch.testing.assert_close(network(A), torch.tanh(network.tail[2](x)))
+    assert count(SrganGenerator()) == 1_549_462
+    assert count(SrganDiscriminator()) == 13_079_745
+    assert count(SrganDiscriminator(pooling="global")) == 5_215_425
 
 
 def test_with_residual_output_and_no_norm_it_starts_at_bicubic() -> None:
-    network, A = Generator(4, 2, norm="none", output="residual"), torch.rand(2, 3, 16, 16) * 2 - 1
+    network, A = SrganGenerator(4, 2, norm="none", output="residual"), torch.rand(2, 3, 16, 16) * 2 - 1
     assert torch.equal(network(A), up(A))
     assert not any(isinstance(module, BatchNorm) for module in network.modules())
 
 
 @pytest.mark.parametrize("pooling", ["flatten", "global"])
 def test_the_discriminator_has_the_published_layout(pooling: Any) -> None:
-    network = Discriminator(4, pooling)
+    network = SrganDiscriminator(4, pooling)
     convolutions = [layer for layer in network.features if isinstance(layer, nn.Conv2d)]
     assert [layer.out_channels for layer in convolutions] == [4, 4, 8, 8, 16, 16, 32, 32]
     assert [layer.stride[0] for layer in convolutions] == [1, 2, 1, 2, 1, 2, 1, 2]
@@ -131,7 +104,7 @@ def test_the_discriminator_has_the_published_layout(pooling: Any) -> None:
 
 
 def test_batch_statistics_are_those_of_the_global_batch() -> None:
-    norms = [m for network in (Generator(4, 2), Discriminator(4)) for m in network.modules()]
+    norms = [m for network in (SrganGenerator(4, 2), SrganDiscriminator(4)) for m in network.modules()]
     assert all(isinstance(norm, BatchNorm) for norm in norms if isinstance(norm, nn.BatchNorm2d))
 
 
@@ -402,30 +375,6 @@ def test_it_learns_eight_faces_by_heart(build: Build) -> None:
     print(psnr(faces(), H), before, job.content(faces(), H))
     assert psnr(faces(), H) > 30
     assert job.content(faces(), H) < before
-
-
-def test_two_jobs_of_one_seed_train_alike(build: Build) -> None:
-    states = []
-    for seed in (0, 0, 1):
-        job = build(seed)
-        for step in (0, GAN_STEP, GAN_STEP + 1):
-            job.step(step)
-        states.append({**state_of(job.generator), **state_of(job.d)})
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items())
-
-
-def test_what_it_exports_and_signals(build: Build, tmp_path: Path) -> None:
-    job = build()
-    assert (job.exports, job.averaged) == (("super_resolver",), ("super_resolver",))
-    assert list(job.networks) == ["super_resolver", "discriminator"]  # the frozen network is no part of a state
-    job.generator.eval()
-    save_model(tmp_path, {"super_resolver": job.generator}, job.blueprints, {})
-    A = job.pairs.sample(2)[0]
-    with torch.no_grad():
-        assert torch.equal(load_model(tmp_path).networks["super_resolver"](A), job.generator(A))
-        signals = job.health(job.networks)
-    assert set(signals) == {"psnr_train", "psnr_bicubic", "d_real", "d_fake", "d_accuracy"}
 
 
 def test_content_losses_are_means() -> None:

@@ -1,7 +1,6 @@
 """VDSR: the published network, its residual, and the two ways of training it."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,17 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg import sampling
 from charreg.core.faces import FaceSet
 from charreg.core.params import Params
 from charreg.core.resampling import up
 from charreg.networks.centreface import CentreFace
-from charreg.peers.base import Inputs
-from charreg.peers.vdsr import TrainVdsr, Vdsr
-from charreg.training import distributed
+from charreg.networks.deep_residual import Vdsr
+from charreg.peers.base import PeerInputs
+from charreg.peers.vdsr import TrainVdsr
+from charreg.training import batches, distributed
 from charreg.training.loop import Training
 from charreg.training.signals import psnr
-from conftest import draw_hr_faces, rouse
+from conftest import advanced, count, draw_hr_faces, rouse
 
 CPU = torch.device("cpu")
 Build = Callable[..., TrainVdsr]
@@ -39,24 +38,22 @@ def build(eight_faces: FaceSet, make_params: Callable[..., Params]) -> Build:
 
     def build(seed: int = 0, **options: Any) -> TrainVdsr:
         changes = {f"peers.vdsr.{key}": value for key, value in {**SMALL, **options}.items()}
-        inputs = Inputs(eight_faces, eight_faces, CentreFace(0.0625, 8))  # of which it uses hr alone
+        inputs = PeerInputs(eight_faces, eight_faces, CentreFace(0.0625, 8))  # of which it uses hr alone
         return TrainVdsr(make_params(changes, seed=seed), inputs, CPU)
 
     return build
 
 
-def ycbcr(x: Tensor) -> Tensor:
-    return torch.einsum("kc,bchw->bkhw", YCBCR, x)
-
-
 def trained(job: TrainVdsr) -> tuple[float, float]:
     """PSNR in dB on its eight faces after the whole training, and that of bicubic."""
-    training = Training(job)
-    while training.done < job.iterations:
-        training.advance()
+    advanced(job)
     A, H = job.pairs.sample(8)
     with torch.no_grad():
         return psnr(job.network(A), H), psnr(up(A), H)
+
+
+def ycbcr(x: Tensor) -> Tensor:
+    return torch.einsum("kc,bchw->bkhw", YCBCR, x)
 
 
 # --- the network -----------------------------------------------------------------------------------------
@@ -65,7 +62,7 @@ def trained(job: TrainVdsr) -> tuple[float, float]:
 @pytest.mark.parametrize(("colour", "wanted"), [("rgb", 668_227), ("y", 665_921)])
 def test_published_size(colour: Any, wanted: int) -> None:
     network = Vdsr(colour=colour)
-    assert sum(parameter.numel() for parameter in network.parameters()) == wanted
+    assert count(network) == wanted
     kinds = [type(layer) for layer in network.body]
     assert kinds == [nn.Conv2d, nn.ReLU] * 19 + [nn.Conv2d]
 
@@ -122,22 +119,11 @@ def test_the_summed_loss_does_not_depend_on_the_number_of_processes(
     job.descend_cut = lambda loss: descended.append(loss.detach())  # type: ignore[method-assign]
     job.step(0)
     for rank in range(2):
-        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(sampling, "world_size", lambda: 2)
+        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches, "world_size", lambda: 2)
         job.step(0)
     whole, *halves = descended
     torch.testing.assert_close(torch.stack(halves).mean(), whole)
-
-
-@pytest.mark.parametrize("optim", ["adam", "sgd_clip"])
-def test_every_weight_trains(build: Build, optim: str) -> None:
-    """Also those before the last layer, which starts at zero and lets nothing through in the first step."""
-    job = build(**(ORIGINAL if optim == "sgd_clip" else {}))
-    before = {name: value.clone() for name, value in job.network.state_dict().items()}
-    training = Training(job)
-    for _ in range(3):
-        training.advance()
-    assert all(not torch.equal(value, before[name]) for name, value in job.network.state_dict().items())
 
 
 def test_the_original_recipe_cuts_values_to_theta_over_the_rate(build: Build) -> None:
@@ -172,15 +158,6 @@ def test_rates_of_both_recipes(build: Build) -> None:
     assert {adam.rate(step) for step in range(80)} == {1.0}
 
 
-def test_the_optimiser_is_built_as_declared(build: Build) -> None:
-    sgd = build(**ORIGINAL, momentum=0.8, weight_decay=2e-4).optimisers["vdsr"]
-    assert isinstance(sgd, torch.optim.SGD)
-    assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.8, 2e-4)
-    adam = build(betas=[0.7, 0.9]).optimisers["vdsr"]
-    assert isinstance(adam, torch.optim.Adam)
-    assert (adam.defaults["betas"], adam.defaults["weight_decay"]) == ((0.7, 0.9), 0)
-
-
 # --- it learns -------------------------------------------------------------------------------------------
 
 
@@ -212,29 +189,3 @@ def test_the_original_rate_trains_on_the_sum_and_hardly_on_the_mean(build: Build
     job.__class__ = OnTheMean
     found, bicubic = trained(job)
     assert found < bicubic + 0.1
-
-
-@pytest.mark.parametrize("optim", ["adam", "sgd_clip"])
-def test_two_jobs_of_one_seed_train_alike(build: Build, optim: str) -> None:
-    jobs = [build(seed, **(ORIGINAL if optim == "sgd_clip" else {})) for seed in (0, 0, 1)]
-    states = []
-    for job in jobs:
-        training = Training(job)
-        training.advance()
-        training.advance()
-        states.append(job.network.state_dict())
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert not any(torch.equal(value, states[2][name]) for name, value in states[0].items())
-
-
-def test_what_it_exports(build: Build, tmp_path: Path) -> None:
-    from charreg.core.models import load_model, save_model
-
-    job = build(colour="y")
-    assert (job.exports, job.averaged, job.label) == (("super_resolver",), ("super_resolver",), "")
-    rouse(job.network)
-    save_model(tmp_path, {"super_resolver": job.network}, job.blueprints, {})
-    A = job.pairs.sample(2)[0]
-    with torch.no_grad():
-        assert torch.equal(load_model(tmp_path).networks["super_resolver"](A), job.network(A))
-    assert set(job.health(job.networks)) == {"psnr_train", "psnr_bicubic"}
