@@ -20,9 +20,9 @@ from charreg.core.models import load_model, save_model
 from charreg.core.params import JOINT_VARIANTS, Params
 from charreg.core.resampling import ds
 from charreg.core.tensors import to_tensor
-from charreg.cr.finetune_joint import TERMS, FinetuneJoint, FirstStage
+from charreg.cr.finetune_joint import VARIANTS, FinetuneJoint, FirstStage
 from charreg.training.loop import Training
-from conftest import ROOT, draw_genuine_faces, draw_hr_faces, fresh_first_stage
+from conftest import ROOT, advanced, draw_genuine_faces, draw_hr_faces, fresh_first_stage, make_job, same, state_of
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]
@@ -34,25 +34,7 @@ NETWORKS = {
     "wo_ul": ["super_resolver", "regulariser", "discriminator", "feature_discriminator"],
     "wo_sr_ri_joint": ["super_resolver", "regulariser", "discriminator"],
 }
-FROZEN = {
-    "cr": ["phi_inv", "phi_fr"],
-    "wo_cr": ["phi_fr"],
-    "wo_ul": ["phi_inv", "phi_fr"],
-    "wo_sr_ri_joint": ["phi_inv"],
-}
 EXPORTS = {name: tuple(key for key in keys if "discriminator" not in key) for name, keys in NETWORKS.items()}
-LOSSES = {
-    "cr": ["joint", "l_sr", "l_cr", "l_cr_sr", "l_cr_gan", "l_d", "l_df"],
-    "wo_cr": ["joint", "l_sr", "l_cr_sr", "l_cr_gan", "l_df"],
-    "wo_ul": ["joint", "l_sr", "l_cr", "l_cr_sr", "l_cr_gan", "l_d", "l_df"],
-    "wo_sr_ri_joint": ["joint", "l_sr", "l_cr", "l_d"],
-}
-MODELS = {
-    "cr": ["sr_module", "characteristic", "inverse_cr", "centreface"],
-    "wo_cr": ["sr_module", "centreface"],
-    "wo_ul": ["sr_module", "characteristic", "inverse_cr", "centreface"],
-    "wo_sr_ri_joint": ["sr_module", "characteristic", "inverse_cr"],
-}
 
 # Plain discriminators see plain images, nothing is normalised or clipped: what a step does can be written down.
 PLAIN = {
@@ -91,30 +73,14 @@ def build(face_sets: tuple[FaceSet, FaceSet]) -> Build:
 
     def build(variant: str, params: Params, genuine: FaceSet | None = None) -> FinetuneJoint:
         hr, lr = face_sets
-        first = fresh_first_stage(params)
-        used = FirstStage(**{name: model for name, model in vars(first).items() if name in MODELS[variant]})
-        return FinetuneJoint(variant, params, hr, genuine or lr, used, CPU)
+        job: FinetuneJoint = make_job(variant, params, hr, genuine or lr)
+        return job
 
     return build
 
 
-def state_of(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items()}
-
-
-def same(state: dict[str, Tensor], network: nn.Module) -> bool:
-    return all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-
-
 def gradients(network: nn.Module) -> Tensor:
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
-
-
-def trained(job: FinetuneJoint, steps: int | None = None) -> Training:
-    training = Training(job)
-    while training.done < (steps or job.iterations):
-        training.advance()
-    return training
 
 
 def identical(one: Training, other: Training) -> bool:
@@ -126,10 +92,6 @@ def identical(one: Training, other: Training) -> bool:
 # --- which networks there are, and which of them train ---------------------------------------------------
 
 
-def test_every_variant_has_its_row() -> None:
-    assert tuple(TERMS) == JOINT_VARIANTS == tuple(NETWORKS)
-
-
 @pytest.mark.parametrize("variant", JOINT_VARIANTS)
 def test_networks_of_each_variant(build: Build, make_params: Make, variant: str) -> None:
     params = make_params(PLAIN)
@@ -137,60 +99,29 @@ def test_networks_of_each_variant(build: Build, make_params: Make, variant: str)
     assert list(job.networks) == NETWORKS[variant]
     assert job.exports == job.averaged == EXPORTS[variant]
     assert job.name == variant
-    assert [name for name in ("phi_inv", "phi_fr") if hasattr(job, name)] == FROZEN[variant]
     assert hasattr(job, "phi_cr") == hasattr(job, "d") == (variant != "wo_cr")
-    assert same(state_of(fresh_first_stage(params).sr_module.networks["super_resolver"]), job.phi_sr)  # S1a's
+    assert same(
+        state_of(fresh_first_stage(params).sr_module.networks["super_resolver"]), job.phi_sr
+    )  # of the pretraining
     with_image_gan = build(variant, make_params({**PLAIN, "finetune_joint.keep_sr_adv": 0.1}))
     assert list(with_image_gan.networks) == [*NETWORKS[variant], "image_discriminator"]
 
 
-@pytest.mark.parametrize("variant", JOINT_VARIANTS)
-def test_weights_that_a_step_changes(build: Build, make_params: Make, variant: str) -> None:
-    job = build(variant, make_params({**PLAIN, "centreface.batch_norm": True}))
-    kept = {name: state_of(getattr(job, name)) for name in FROZEN[variant]}
-    before = {name: state_of(network) for name, network in job.networks.items()}
-    losses = job.step(0)
-    assert list(losses) == LOSSES[variant]
-    assert list(job.step(1)) == LOSSES[variant]
-    for name, network in job.networks.items():
-        still = [key for key, value in network.named_parameters() if torch.equal(value, before[name][key])]
-        assert not still, f"{name}: {still} did not move"
-    for name, state in kept.items():
-        assert same(state, getattr(job, name))
-        assert not getattr(job, name).training
-
-
-@pytest.mark.parametrize("variant", JOINT_VARIANTS)
-def test_one_optimiser_holds_each_network(build: Build, make_params: Make, variant: str) -> None:
-    job = build(
-        variant,
-        make_params(
-            {**PLAIN, "finetune_joint.keep_sr_adv": 0.1, "finetune_joint.lr": 2e-4, "finetune_joint.d_lr_factor": 3.0}
-        ),
-    )
-    held = {name: [p for group in one.param_groups for p in group["params"]] for name, one in job.optimisers.items()}
-    everything = [id(p) for network in job.networks.values() for p in network.parameters()]
-    assert sorted(id(p) for parameters in held.values() for p in parameters) == sorted(everything)
-    generators = [id(p) for name in EXPORTS[variant] for p in job.networks[name].parameters()]
-    assert [id(p) for p in held["joint"]] == generators
-    assert job.rates == {name: pytest.approx(2e-4 if name == "joint" else 6e-4) for name in job.optimisers}
-
-
 def test_parameters_that_cannot_change_a_variant(build: Build, make_params: Make) -> None:
-    """What TERMS calls idle changes no weight of it, and the rest of eq. 9 does."""
+    """What a variant calls idle changes no weight of it, and the rest of eq. 9 does."""
     weights = {"lambda_gan": 5.0, "lambda_cr": 5.0, "lambda_cr_sr": 5.0, "lambda_cr_gan": 5.0}
-    assert [sorted(TERMS[name].idle) for name in ("cr", "wo_cr", "wo_ul", "wo_sr_ri_joint")] == [
+    assert [sorted(VARIANTS[name].idle) for name in ("cr", "wo_cr", "wo_ul", "wo_sr_ri_joint")] == [
         [],
         ["lambda_cr", "lambda_gan"],
         ["lambda_cr_sr"],
         ["feature_discriminator", "lambda_cr_gan", "lambda_cr_sr"],
     ]
     for variant in ("wo_cr", "wo_ul", "wo_sr_ri_joint"):
-        usual = trained(build(variant, make_params(SWITCHED_ON)))
+        usual = advanced(build(variant, make_params(SWITCHED_ON)))
         for name, value in weights.items():
-            other = trained(build(variant, make_params(SWITCHED_ON, **{name: value})))
+            other = advanced(build(variant, make_params(SWITCHED_ON, **{name: value})))
             same = identical(usual, other) and usual.curves == other.curves
-            assert same == (name in TERMS[variant].idle), (variant, name)
+            assert same == (name in VARIANTS[variant].idle), (variant, name)
 
 
 # --- Table 7: without the unsupervised SR loss -----------------------------------------------------------
@@ -198,9 +129,9 @@ def test_parameters_that_cannot_change_a_variant(build: Build, make_params: Make
 
 def test_wo_ul_is_cr_without_the_weight_of_equation_7(build: Build, make_params: Make) -> None:
     """Bit for bit, with every switch on: also the noise and the start of Df are the same."""
-    without = trained(build("wo_ul", make_params(SWITCHED_ON, lambda_cr_sr=0.01)))
-    by_weight = trained(build("cr", make_params(SWITCHED_ON, lambda_cr_sr=0.0)))
-    full = trained(build("cr", make_params(SWITCHED_ON, lambda_cr_sr=0.01)))
+    without = advanced(build("wo_ul", make_params(SWITCHED_ON, lambda_cr_sr=0.01)))
+    by_weight = advanced(build("cr", make_params(SWITCHED_ON, lambda_cr_sr=0.0)))
+    full = advanced(build("cr", make_params(SWITCHED_ON, lambda_cr_sr=0.01)))
     assert identical(without, by_weight)
     assert without.curves == by_weight.curves
     assert all(row["l_cr_sr"] > 0 for row in without.curves)  # measured all the same
@@ -208,7 +139,7 @@ def test_wo_ul_is_cr_without_the_weight_of_equation_7(build: Build, make_params:
 
 
 def test_wo_ul_drops_equation_7_and_keeps_equation_8(build: Build, make_params: Make) -> None:
-    """Mistake 7: the "unsupervised SR loss" of Table 7 is mse(DS(S), R), not the feature GAN."""
+    """The "unsupervised SR loss" of Table 7 is mse(DS(S), R), not the feature GAN."""
     weights = {"lambda_gan": 0.0, "lambda_cr": 0.0, "lambda_cr_sr": 1.0, "lambda_cr_gan": 1.0}
     job = build("wo_ul", make_params(PLAIN, **weights))
     phi_sr, phi_cr = deepcopy(job.phi_sr), deepcopy(job.phi_cr)
@@ -278,9 +209,9 @@ def test_artificial_and_genuine_faces_pass_phi_sr_as_one_batch(build: Build, mak
 @pytest.mark.parametrize("variant", ["wo_cr", "wo_sr_ri_joint"])
 def test_no_faces_to_train_sr_on_pseudo(build: Build, make_params: Make, variant: str) -> None:
     """W/O CR has no phi_inv, and W/O SR-RI shows phi_sr no regulated face, not even a pseudo-genuine one."""
-    switched = [trained(build(variant, make_params({"finetune_joint.sr_on_pseudo": on})), 3) for on in (False, True)]
+    switched = [advanced(build(variant, make_params({"finetune_joint.sr_on_pseudo": on})), 3) for on in (False, True)]
     assert identical(*switched)
-    full = [trained(build("wo_ul", make_params({"finetune_joint.sr_on_pseudo": on})), 1) for on in (False, True)]
+    full = [advanced(build("wo_ul", make_params({"finetune_joint.sr_on_pseudo": on})), 1) for on in (False, True)]
     assert not identical(*full)
 
 
@@ -331,53 +262,7 @@ def test_variants_start_alike_and_draw_alike(build: Build, make_params: Make) ->
         assert torch.equal(job.pairs.batch(3)[1], full.pairs.batch(3)[1])
         assert torch.equal(job.genuine.batch(3), full.genuine.batch(3))
         x = torch.zeros(4, 3, 16, 16)
-        assert torch.equal(job.augment(x, 3, "A"), full.blind(x, 3, "A"))
-
-
-@pytest.mark.parametrize("variant", JOINT_VARIANTS[1:])
-def test_a_variant_is_a_function_of_the_seed(build: Build, make_params: Make, variant: str) -> None:
-    runs = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(len(runs))  # the global generator plays no part
-        runs.append(trained(build(variant, make_params(SWITCHED_ON, seed=seed)), 2))
-    assert identical(runs[0], runs[1])
-    assert not identical(runs[0], runs[2])
-
-
-@pytest.mark.parametrize("variant", JOINT_VARIANTS[1:])
-def test_a_variant_resumes_to_the_bit(build: Build, make_params: Make, variant: str) -> None:
-    params = make_params(SWITCHED_ON)
-    whole, half, resumed = trained(build(variant, params)), trained(build(variant, params), 3), build(variant, params)
-    rest = Training(resumed)
-    rest.restore(half.tensors(), {**half.note(), "step": 3})
-    while rest.done < resumed.iterations:
-        rest.advance()
-    assert identical(whole, rest)
-    assert rest.curves == whole.curves
-
-
-SIGNALS = {
-    "regulariser": {"psnr_R_G", "psnr_P_A", "psnr_regulated_P_A", "lr_distance"},
-    "discriminator": {"d_real", "d_fake", "d_accuracy"},
-    "feature_discriminator": {"df_real", "df_fake", "df_accuracy"},
-}
-
-
-@pytest.mark.parametrize("variant", JOINT_VARIANTS)
-def test_health_and_sheet_of_what_there_is(build: Build, make_params: Make, variant: str) -> None:
-    job = build(variant, make_params({"finetune_joint.lr_distance_faces": 8}))
-    training = trained(job, 1)
-    training.done = job.iterations
-    training.look()
-    wanted = {"step", "psnr_train", "mse_DS_S_R"}.union(*(SIGNALS.get(name, ()) for name in NETWORKS[variant]))
-    assert set(training.signals[0]) == wanted
-    (sheet,) = training.sheets.values()
-    assert sheet.shape == ((3 if variant == "wo_cr" else 4) * 64, 12 * 64, 3)
-    if variant == "wo_cr":
-        with torch.no_grad():
-            G = job.genuine.sample(128)
-            S = training.averages["super_resolver"].module(G)
-        assert training.signals[0]["mse_DS_S_R"] == pytest.approx((ds(S) - G).square().mean().item(), rel=1e-5)
+        assert torch.equal(job.augment(x, 3, "A"), full.augment(x, 3, "A"))
 
 
 # --- from folders to a method ----------------------------------------------------------------------------
@@ -396,22 +281,22 @@ def test_a_variant_demands_the_models_it_uses(tmp_path: Path, toy_params: Params
     folders = save_first_stage(tmp_path, toy_params)
     nothing = tmp_path / "nothing"
     least = {name: folder if name in MODELS[variant] else nothing for name, folder in folders.items()}
-    assert list(FirstStage.load(variant, 0, **least, image_gan=True).used()) == MODELS[variant]
+    assert list(FirstStage.load(VARIANTS[variant].uses, 0, **least, image_gan=True).used()) == MODELS[variant]
     for name in MODELS[variant]:
         with pytest.raises(CharregError, match=f"{nothing}: no model"):
-            FirstStage.load(variant, 0, **{**least, name: nothing}, image_gan=False)
+            FirstStage.load(VARIANTS[variant].uses, 0, **{**least, name: nothing}, image_gan=False)
 
 
 def test_a_seed_goes_on_from_its_own_models(tmp_path: Path, toy_params: Params) -> None:
     """All but the recogniser, which is trained once."""
     folders = save_first_stage(tmp_path, toy_params)
     with pytest.raises(CharregError, match="sr_module: no model of seed 7, wanted one for every entry of `seeds`"):
-        FirstStage.load("cr", 7, **folders, image_gan=False)
+        FirstStage.load(FinetuneJoint.uses, 7, **folders, image_gan=False)
     for name in ("sr_module", "characteristic", "inverse_cr"):
         model = load_model(folders[name])
         (folders[name] / "seed-7").mkdir()
         save_model(folders[name] / "seed-7", model.networks, model.blueprints, {"seed": 7})
-    first = FirstStage.load("cr", 7, **folders, image_gan=False)
+    first = FirstStage.load(FinetuneJoint.uses, 7, **folders, image_gan=False)
     assert [model.info["seed"] for model in first.used().values()] == [7, 7, 7, 0]
 
 
@@ -432,7 +317,6 @@ def run_stage(variant: str, folder: Path, folders: dict[str, Path], toy_file: Pa
         "centreface": folders["centreface"],
         "out": folder / variant,
         "curves": folder / "curves",
-        "timings": folder / "timings.json",
     }
     script.main(["--variant", variant, *(word for name, path in places.items() for word in (f"--{name}", str(path)))])
     return folder / variant
@@ -454,7 +338,14 @@ def test_the_stage_of_wo_cr_makes_a_method_without_phi_cr(
     assert list(note["networks"]) == ["super_resolver"]
     assert sorted(note["data"]) == ["centreface", "hr", "lr", "sr_module"]
     assert {path.name for path in out.iterdir()} == {"model.json", "super_resolver.safetensors"}
-    assert (tmp_path / "curves/curves.tsv").read_text().split("\n")[0].split("\t") == ["step", *LOSSES["wo_cr"]]
+    assert (tmp_path / "curves/curves.tsv").read_text().split("\n")[0].split("\t") == [
+        "step",
+        "joint",
+        "l_sr",
+        "l_cr_sr",
+        "l_cr_gan",
+        "l_df",
+    ]
 
     method = load_method(out, CPU)
     G = to_tensor(np.asarray(genuine.images))

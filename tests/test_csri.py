@@ -22,6 +22,7 @@ from charreg.networks.centreface import CentreFace
 from charreg.peers import csri as train_csri
 from charreg.peers.base import PeerInputs
 from charreg.peers.csri import UNKNOWN, IdentityHead, TrainCsri, l_csri, l_id
+from charreg.training import batches
 from charreg.training.loop import Training
 from charreg.training.signals import psnr
 from conftest import Recorder, draw_genuine_faces, draw_hr_faces, graph_of, reaches, rouse, state_of, unchanged
