@@ -25,9 +25,10 @@ from charreg.core.files import sha256_of_file
 from charreg.core.params import METHODS, FinetuneJointOptions, check_params
 from charreg.metrics.evaluate import over_seeds
 from charreg.report import costs, figures, markdown, tables
-from charreg.report.figures import Folders, chosen_faces, draw_curves, draw_faces, read_series
+from charreg.report.figures import Folders, chosen_faces, draw_faces
 from charreg.report.markdown import ReportInputs, write_report
 from charreg.report.markup import Column, Table, marks, to_csv, to_markdown
+from charreg.report.plots import draw_curves, read_series
 from charreg.report.published import COSTS, LR_SPACE, PEERS, ROWS, in_order, row_of
 from charreg.report.results import Measure, Results, read_json, read_results
 from charreg.report.settings import departures, stabilisers
@@ -85,7 +86,7 @@ FACES = 9
 JOBS = ("centreface", "matcher", "sr_module", "inverse_cr", "characteristic", *PEERS, "wo_cr", "wo_ul", "cr")
 CURVES = {
     "curves.tsv": ["l_sr", "l_d", "l_cr"],
-    "health.tsv": ["psnr_train", "d_real", "d_accuracy", "centre_distance"],
+    "health.tsv": ["psnr_train", "d_real", "d_accuracy", "centre_distance", "l_cr"],
 }
 DRAWN = ("characteristic", "cr", "vdsr")  # the jobs with curves
 STEPS = range(20, 420, 20)
@@ -309,7 +310,7 @@ def results(finished_run: Path) -> Results:
 @pytest.fixture
 def root(finished_run: Path, tmp_path: Path) -> Path:
     """A copy of what the made-up run measured; its faces are the originals, not to be changed."""
-    ignored = shutil.ignore_patterns("report.md", "tables", "pictures")
+    ignored = shutil.ignore_patterns("report.md", "tables", "pictures", "plots")
     shutil.copytree(finished_run / "reports", tmp_path / "run/reports", ignore=ignored)
     (tmp_path / "run/data").symlink_to(finished_run / "data")
     return tmp_path / "run"
@@ -1142,6 +1143,16 @@ def test_curves_come_out_the_same_and_need_a_job_that_has_some(finished_run: Pat
         assert draw_curves(tmp_path, training, ["vdsr", "espcn"], name, "Losses") == {name: "Losses"}
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert draw_curves(tmp_path, training, ["espcn"], "none.png", "Losses") == {}
+
+
+def test_plots_of_dvc_hold_every_curve_once(finished_run: Path) -> None:
+    """One table a plot, of series that share a unit; a signal with the name of a loss is told apart."""
+    plots = finished_run / "reports/plots"
+    names = [f"{job}_{plot}.tsv" for job in DRAWN for plot in ("accuracy", "distance", "logits", "losses", "psnr")]
+    assert [path.name for path in sorted(plots.iterdir())] == names
+    rows = list(csv.DictReader(io.StringIO((plots / "cr_losses.tsv").read_text(encoding="utf-8")), delimiter="\t"))
+    series = [*CURVES["curves.tsv"], "l_cr (signal)"]
+    assert [(row["step"], row["series"]) for row in rows] == [(str(step), name) for name in series for step in STEPS]
 
 
 def test_series_of_a_broken_table(tmp_path: Path) -> None:

@@ -1,22 +1,16 @@
-"""The paper's figures made of faces and the training curves, as small lossless PNG files.
+"""The paper's figures made of faces, as small lossless PNG files.
 
 Every figure shows the same faces: a list drawn once per set from the seed.
 """
 
-import csv
 import io
-import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from PIL import Image, ImageDraw, ImageFont
 
 from charreg.core.errors import CharregError
@@ -183,113 +177,3 @@ def draw_faces(
     for name, (_, blocks) in pictures.items():
         _save(out / name, blocks)
     return {name: caption for name, (caption, _) in pictures.items()}
-
-
-# --- curves ----------------------------------------------------------------------------------------------
-
-Series = dict[str, tuple[list[float], list[float]]]  # column: (steps, values)
-
-
-def read_series(path: Path) -> Series:
-    """The columns of a TSV file against its `step`; empty when there is no file, empty cells are skipped."""
-    series: Series = {}
-    if not path.is_file():
-        return series
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            for name, text in row.items():
-                if name == "step" or not text:
-                    continue
-                try:
-                    step, value = float(row["step"]), float(text)
-                except (ValueError, KeyError):
-                    raise CharregError(f"{path}: found {text!r} under {name}, wanted numbers and a step") from None
-                if math.isfinite(value):
-                    steps, values = series.setdefault(name, ([], []))
-                    steps.append(step)
-                    values.append(value)
-    return series
-
-
-UNITS = ("losses", "accuracy, share", "PSNR, dB", "distances", "discriminator outputs", "other signals")
-LOGARITHMIC = ("losses", "distances")
-
-
-def _panels(losses: Series, health: Series) -> dict[str, Series]:
-    """Series that share a unit share a panel."""
-    panels: dict[str, Series] = {unit: {} for unit in UNITS}
-    signals = {f"{name} (signal)" if name in losses else name: one for name, one in health.items()}
-    for name, one in {**losses, **signals}.items():
-        if "accuracy" in name:
-            unit = "accuracy, share"
-        elif name.startswith("psnr"):
-            unit = "PSNR, dB"
-        elif name.endswith(("distance", "length")):
-            unit = "distances"
-        elif name in losses or name.startswith(("mse", "l_")):
-            unit = "losses"
-        else:
-            unit = "discriminator outputs" if name.endswith(("_real", "_fake")) else "other signals"
-        panels[unit][name] = one
-    return panels
-
-
-def draw_curves(out: Path, training: Path, jobs: Sequence[str], name: str, caption: str) -> dict[str, str]:
-    """One picture of all losses and health signals, a row of panels per job; returns its file name -> caption."""
-    found = {
-        job: _panels(read_series(training / job / "curves.tsv"), read_series(training / job / "health.tsv"))
-        for job in jobs
-    }
-    found = {job: panels for job, panels in found.items() if any(panels.values())}
-    if not found:
-        return {}
-    units = [unit for unit in next(iter(found.values())) if any(panels[unit] for panels in found.values())]
-    with mpl.rc_context({"font.size": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}):
-        figure = Figure(figsize=(2.6 * len(units), 1.75 * len(found)), layout="constrained")
-        grid = figure.subplots(len(found), len(units), squeeze=False)
-        for axes_row, (job, panels) in zip(grid, found.items(), strict=True):
-            for axes, unit in zip(axes_row, units, strict=True):
-                _draw_panel(axes, panels[unit], unit)
-            axes_row[0].set_ylabel(job, fontweight="bold", fontsize=8)
-        for axes, unit in zip(grid[0], units, strict=True):
-            axes.set_title(unit + (" (logarithmic)" if unit in LOGARITHMIC else ""), fontsize=8)
-        out_bytes = io.BytesIO()
-        figure.savefig(out_bytes, format="png", dpi=110, metadata={"Software": None})
-    # Line art has few colours, and a palette makes it a third of the size; median cut would turn thin lines grey.
-    picture = Image.open(out_bytes).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
-    small = io.BytesIO()
-    picture.save(small, "PNG", optimize=True)
-    write_bytes(out / name, small.getvalue())
-    return {name: caption}
-
-
-def _draw_panel(axes: Axes, panel: Series, unit: str) -> None:
-    if not panel:
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[["left", "bottom"]].set_visible(False)
-        return
-    logarithmic = unit in LOGARITHMIC and all(value >= 0 for _, values in panel.values() for value in values)
-    for name, (steps, values) in panel.items():
-        points = [(step, value) for step, value in zip(steps, values, strict=True) if value > 0 or not logarithmic]
-        xs, ys = [step for step, _ in points], [value for _, value in points]
-        axes.plot(xs, ys, linewidth=0.9, label=name, marker="." if len(points) < 3 else None)
-    if logarithmic:
-        axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        if high > 10 * low:
-            axes.yaxis.set_minor_formatter(NullFormatter())
-    if unit.startswith("accuracy"):
-        axes.set_ylim(0, 1.02)
-    axes.legend(
-        fontsize=5.5,
-        framealpha=0.8,  # lines pass below the names
-        edgecolor="none",
-        ncols=1 if len(panel) < 5 else 2,
-        loc="best",
-        handlelength=1.2,
-        labelspacing=0.2,
-        columnspacing=0.8,
-        borderpad=0.1,
-    )
-    axes.tick_params(width=0.5, length=2)

@@ -8,8 +8,9 @@ from charreg.core.files import output_folder, write_bytes
 from charreg.core.params import Params
 from charreg.report import costs, tables
 from charreg.report.datasets import Role, data_lines, detection_table, read_roles, rejection_table, size_table
-from charreg.report.figures import Folders, draw_curves, draw_faces
+from charreg.report.figures import Folders, draw_faces
 from charreg.report.markup import Column, Table, to_csv, to_markdown
+from charreg.report.plots import draw_curves, write_plots
 from charreg.report.published import ROLES, in_order
 from charreg.report.results import Results, measure, read_results
 from charreg.report.settings import departures, stabilisers
@@ -31,7 +32,7 @@ class ReportInputs:
 
 
 def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
-    """Write `report.md`, `tables/` and `pictures/` into `out`; only declared methods appear.
+    """Write `report.md`, `tables/`, `pictures/` and `plots/` into `out`; only declared methods appear.
 
     Raises CharregError naming what is missing: the metrics of a declared method, a face set, a measurement.
     """
@@ -80,6 +81,8 @@ def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
         ):
             caption = f"Losses and health signals {words}, by step{_which_seed(params)}"
             captions |= draw_curves(folder, inputs.training, drawn, f"{name}.png", caption)
+    with output_folder(out / "plots") as folder:
+        write_plots(inputs.training, jobs, folder)
     captions = {f"pictures/{name}": caption for name, caption in captions.items()}
     if (out / "figures" / "geometry.png").is_file():
         captions["figures/geometry.png"] = (
