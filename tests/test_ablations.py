@@ -117,9 +117,9 @@ def test_parameters_that_cannot_change_a_variant(build: Build, make_params: Make
         ["feature_discriminator", "lambda_cr_gan", "lambda_cr_sr"],
     ]
     for variant in ("wo_cr", "wo_ul", "wo_sr_ri_joint"):
-        usual = advanced(build(variant, make_params(SWITCHED_ON)))
+        usual = advanced(build(variant, make_params(SWITCHED_ON)), 2)
         for name, value in weights.items():
-            other = advanced(build(variant, make_params(SWITCHED_ON, **{name: value})))
+            other = advanced(build(variant, make_params(SWITCHED_ON, **{name: value})), 2)
             same = identical(usual, other) and usual.curves == other.curves
             assert same == (name in VARIANTS[variant].idle), (variant, name)
 
@@ -266,6 +266,14 @@ def test_variants_start_alike_and_draw_alike(build: Build, make_params: Make) ->
 
 
 # --- from folders to a method ----------------------------------------------------------------------------
+
+
+MODELS = {
+    "cr": ["sr_module", "characteristic", "inverse_cr", "centreface"],
+    "wo_cr": ["sr_module", "centreface"],
+    "wo_ul": ["sr_module", "characteristic", "inverse_cr", "centreface"],
+    "wo_sr_ri_joint": ["sr_module", "characteristic", "inverse_cr"],
+}
 
 
 def save_first_stage(folder: Path, params: Params) -> dict[str, Path]:
