@@ -14,11 +14,13 @@ import yaml
 from PIL import Image
 
 from charreg.core.faces import FaceSet, FaceWriter, Pixels, open_faces
+from charreg.core.params import CameraOptions
 from charreg.photos.crowds import find_portraits
 from charreg.photos.sources import Photo
 from conftest import ROOT, toy_content
 
 PORTRAIT = find_portraits()["s1"][0]
+CLEAN = CameraOptions(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
 
 
 def portrait() -> Pixels:

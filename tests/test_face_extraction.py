@@ -5,30 +5,26 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from charreg.core.errors import CharregError
-from charreg.core.faces import LANDMARK_COLUMNS, SMALL_EYES, FaceSet, Pixels, digest_of_faces, open_faces
-from charreg.core.params import CameraOptions, Params
-from charreg.core.profiles import apply_profile, read_profile
-from charreg.photos import crowds as packaged_module
-from charreg.photos import extraction
+from charreg.core.faces import HR_SIZE, LANDMARK_COLUMNS, SMALL_EYES, FaceSet, Pixels, digest_of_faces, open_faces
+from charreg.core.params import Params
+from charreg.photos import crowds, extraction
 from charreg.photos.crowds import compose_scene, find_portraits, make_packaged_photos, take_picture
-from charreg.photos.detection import DetectedFace, Square, detect_faces, square_of
+from charreg.photos.detection import DetectedFace, Square, detect_faces
 from charreg.photos.extraction import Exclusion, extract_hr_faces, extract_lr_faces, jittered, match_boxes
 from charreg.photos.geometry import check_agreement, compare_geometry, measure_eyes
-from charreg.photos.sources import Box, find_photos
-from conftest import ROOT, toy_content
-from data_fixtures import Stages, damaged_files, encoded, odd_files, photo_of, portrait, write_files
-
-CLEAN = CameraOptions(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
+from charreg.photos.sources import Box, Photo, find_photos
+from conftest import ROOT, params_of
+from data_fixtures import CLEAN, PORTRAIT, Stages, damaged_files, encoded, odd_files, photo_of, portrait, write_files
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def stages(tmp_path: Path) -> Stages:
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packaged")
-    make_packaged_photos(folder, Params.model_validate(toy_content()).packaged_photos, 0)
+    make_packaged_photos(folder, params_of().packaged_photos, 0)
     return folder
 
 
@@ -48,10 +44,16 @@ def lr_serial(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceS
     return Stages(tmp_path_factory.mktemp("lr")).lr(packaged / "photos" / "web", "faces", "packaged")
 
 
+@pytest.fixture(scope="module")
+def hr_single(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    """20 portraits of two people, one crop each."""
+    return Stages(tmp_path_factory.mktemp("hr")).hr(packaged / "portraits/hr_test", "faces", "packaged", role="test")
+
+
 def crowd(params: Params, size: tuple[int, int], people: int = 2, **changes: Any) -> tuple[Pixels, list[Any]]:
     """A composed photograph without a camera's faults, uint8 [H, W, 3], and the faces in it."""
     scene_params = params.packaged_photos.model_copy(update={"size": size, **changes})
-    portraits = {f"s{i}": [packaged_module._portrait(find_portraits()[f"s{i}"][0])] for i in range(1, people + 1)}
+    portraits = {f"s{i}": [crowds._portrait(find_portraits()[f"s{i}"][0])] for i in range(1, people + 1)}
     grey = [np.full((size[1], size[0], 3), 110, np.uint8)]
     scene, faces = compose_scene(grey, portraits, scene_params, np.random.default_rng(0))
     with Image.open(io.BytesIO(take_picture(scene, CLEAN, np.random.default_rng(0)))) as image:
@@ -83,14 +85,6 @@ def test_both_stages_survive_every_damaged_file(stages: Stages, capsys: pytest.C
             assert sum(line.startswith(f"{name}: {reason} (") for line in lines) == 1
 
 
-def test_the_exif_rotated_face_is_cropped_like_the_upright_one(stages: Stages) -> None:
-    odd = odd_files()
-    raw = write_files(stages.folder / "raw", {name: odd[name] for name in ("exif.jpg", "grey.pgm")})
-    faces = stages.hr(raw, "hr", role="test")
-    assert len(faces) == 2
-    assert np.abs(faces.images[0].astype(int) - faces.images[1]).mean() < 5
-
-
 def test_folders_without_a_face_give_empty_valid_sets(stages: Stages) -> None:
     blank = encoded(Image.new("RGB", (64, 64), "grey"), "PNG")
     files = {f"{i}.png": (blank, "") for i in range(3)}
@@ -101,14 +95,14 @@ def test_folders_without_a_face_give_empty_valid_sets(stages: Stages) -> None:
     assert hr.lr is not None
     assert lr.meta["rejections"] == hr.meta["rejections"] == {"no_face": 3, "too_small": 1}
     assert lr.meta["mean_side"] is None
-    assert json.loads(stages.metrics("lr").read_text()) == {
+    assert json.loads(stages.scores("lr").read_text()) == {
         "n_photos": 4,
         "n_faces": 0,
         "n_identities": 0,
         "rejected": {"no_face": 3, "too_small": 1},
         "converted": {},
     }
-    assert stages.sheet("lr").exists()
+    assert (lr.folder / "sheet.png").exists()
 
 
 def test_a_failing_stage_leaves_the_old_set(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +123,7 @@ def test_a_failing_stage_leaves_the_old_set(stages: Stages, monkeypatch: pytest.
 
 
 def test_packaged_crowds_are_found_with_their_identities(lr_serial: FaceSet, packaged: Path) -> None:
-    metrics = json.loads((lr_serial.folder.parent / "metrics" / "faces.json").read_text())
+    metrics = json.loads((lr_serial.folder.parent / "scores" / "faces.json").read_text())
     assert metrics["n_true"] == 60
     assert metrics["recall"] >= 0.7
     assert metrics["precision"] >= 0.95
@@ -160,21 +154,15 @@ def test_packaged_crowds_are_found_with_their_identities(lr_serial: FaceSet, pac
 
 
 def test_file_order_and_locale_do_not_matter(stages: Stages) -> None:
-    """A process with ASCII for its files, and one with UTF-8."""
+    """Here, and in a process with ASCII for its files, which were written in another order."""
     files = {name: file for name, file in odd_files().items() if name != "exif.jpg"}
-    found = set()
-    for name, backwards in (("one", False), ("two", True)):
-        raw = write_files(stages.folder / f"raw-{name}", files, backwards)
-        out = stages.folder / name
-        arguments = ["--role", "train", "--raw", raw, "--out", out, "--sheet", stages.sheet(name)]
-        command = [sys.executable, ROOT / "stages/hr_faces.py", *arguments, "--params", stages.params({}, "folder")]
-        ascii_names = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-        locale = ascii_names if backwards else {"LC_ALL": "C.UTF-8"}
-        environment = {**os.environ, **locale, "DVC_ROOT": str(stages.folder), "PYTHONPATH": str(ROOT / "src")}
-        subprocess.run(command, cwd=ROOT, env=environment, check=True)
-        assert set(open_faces(out).index["photo"]) == set(files)
-        found.add((digest_of_faces(open_faces(out)), (out / "index.csv").read_bytes()))
-    assert len(found) == 1
+    here = stages.hr(write_files(stages.folder / "raw", files), "here")
+    arguments = stages.arguments("hr", write_files(stages.folder / "again", files, backwards=True), "there", "train")
+    command = [sys.executable, ROOT / "stages/hr_faces.py", *arguments, "--params", stages.params({}, "folder")]
+    ascii_names = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **ascii_names, "DVC_ROOT": str(stages.folder)}, check=True)
+    assert set(here.index["photo"]) == set(files)
+    assert open_faces(stages.folder / "there").meta == here.meta  # with digests of all the rest
 
 
 def test_the_exclude_list_leaves_out_what_it_names_and_reports_stale_lines(
@@ -218,11 +206,11 @@ def test_scores_and_sizes_outside_the_window_are_counted(tmp_path: Path, toy_par
 
 
 def test_a_photograph_with_five_hundred_faces(tmp_path: Path, toy_params: Params) -> None:
-    pixels, faces = crowd(toy_params, (1040, 800), people=8, spacing=40, face=(18.0, 22.0))
+    pixels, faces = crowd(toy_params, (832, 640), people=8, spacing=32, face=(16.0, 18.0))
     assert len(faces) == 520
     Image.fromarray(pixels).save(tmp_path / "crowd.png")
     photo = photo_of(tmp_path / "crowd.png")
-    detection = toy_params.detection.model_copy(update={"scales": [2.0], "tile": 1024})
+    detection = toy_params.detection.model_copy(update={"scales": [1.5], "thresholds": (0.8, 0.8, 0.8)})
     found = extract_lr_faces(photo, "folder", detection, toy_params.lr_faces, ())
     boxes = tuple(Box(face.left, face.top, face.width, face.height) for face in faces)
     seen = [
@@ -248,11 +236,10 @@ def test_no_box_is_matched_twice_and_the_best_overlap_wins() -> None:
 # --- high resolution -------------------------------------------------------------------------------------
 
 
-def test_hr_faces_have_exact_lr_faces_identities_and_copies(stages: Stages, packaged: Path) -> None:
+def test_hr_faces_have_exact_lr_faces_identities_and_copies(stages: Stages, packaged: Path, hr_single: FaceSet) -> None:
     faces = stages.hr(packaged / "portraits" / "hr_test", "train", "packaged", role="train")
-    single = stages.hr(packaged / "portraits" / "hr_test", "test", "packaged", role="test")
-    assert (len(faces), len(single)) == (40, 20)
-    assert np.array_equal(faces.images[::2], single.images)  # the first copy is never jittered
+    assert (len(faces), len(hr_single)) == (40, 20)
+    assert np.array_equal(faces.images[::2], hr_single.images)  # the first copy is never jittered
     assert not any(np.array_equal(faces.images[i], faces.images[i + 1]) for i in range(0, 40, 2))
     assert faces.lr is not None
     for image, lr in zip(faces.images, faces.lr, strict=True):
@@ -260,13 +247,15 @@ def test_hr_faces_have_exact_lr_faces_identities_and_copies(stages: Stages, pack
     assert len(set(faces.identities)) == 2
     assert all(row.photo.startswith(f"{row.identity}/") for row in faces.index.itertuples())
     assert faces.meta["domain"] == "artificial"
-    eyes = single.index[["left_eye_x", "right_eye_x", "left_eye_y", "right_eye_y"]].mean() / 4
+    eyes = hr_single.index[["left_eye_x", "right_eye_x", "left_eye_y", "right_eye_y"]].mean() / 4
     assert eyes.tolist() == pytest.approx([5.7, 10.8, 6.5, 6.5], abs=0.9)
 
 
-def test_landmarks_are_of_the_portrait_as_large_as_it_is(stages: Stages, packaged: Path, toy_params: Params) -> None:
+def test_landmarks_are_of_the_portrait_as_large_as_it_is(
+    packaged: Path, toy_params: Params, hr_single: FaceSet
+) -> None:
     """FSRNet's priors want them true; the eyes of the face seen small are kept apart, for the geometry alone."""
-    faces = stages.hr(packaged / "portraits" / "hr_test", "hr", "packaged", **{"hr_faces.copies": 1})
+    faces = hr_single
     large = faces.index[list(LANDMARK_COLUMNS[:4])].to_numpy()
     small = faces.index[list(SMALL_EYES)].to_numpy()
     seen = np.isfinite(small).all(axis=1)
@@ -278,7 +267,7 @@ def test_landmarks_are_of_the_portrait_as_large_as_it_is(stages: Stages, package
         photo = packaged / "portraits" / "hr_test" / faces.index["photo"][i]
         pixels = np.asarray(Image.open(photo).convert("RGB"))
         found = max(detect_faces(pixels, detection), key=lambda face: face.longer_side)
-        (left_x, left_y), (right_x, right_y) = found.landmarks[:2] * params.size / faces.index["native_side"][i]
+        (left_x, left_y), (right_x, right_y) = found.landmarks[:2] * HR_SIZE / faces.index["native_side"][i]
         eyes = np.array([right_x - left_x, right_y - left_y])
         assert large[i, 2:] - large[i, :2] == pytest.approx(eyes, abs=1e-3)
     used = np.where(seen[:, None], small, large).mean(axis=0).reshape(2, 2)
@@ -361,33 +350,21 @@ def test_fallback_centre_crops_the_middle(tmp_path: Path, toy_params: Params) ->
     assert row["native_side"] == pytest.approx(60)
 
 
-def test_boxes_name_the_portraits_identity(stages: Stages) -> None:
-    raw = write_files(stages.folder / "raw" / "folder", {"grey.pgm": odd_files()["grey.pgm"]}).parent
-    assert stages.hr(raw, "plain", role="test").identities == ["folder"]
-    (raw / "boxes.csv").write_text(
-        "photo,left,top,width,height,identity,album\nfolder/grey.pgm,10,10,70,90,ann,summer\n"
-    )
-    faces = stages.hr(raw, "boxed", role="test")
-    assert faces.identities == ["ann"]
-    assert faces.index["album"].tolist() == ["summer"]
+def test_boxes_name_the_portraits_identity(toy_params: Params) -> None:
+    photo = Photo("a.pgm", PORTRAIT, (Box(0, 0, 5, 5, "bob"), Box(10, 10, 70, 90, "ann", "summer")), "folder")
+    for each, known in ((photo, ("ann", "summer")), (replace(photo, boxes=()), ("folder", ""))):
+        found = extract_hr_faces(each, "", toy_params.detection, toy_params.hr_faces, 1, 0)
+        assert [(row["identity"], row["album"]) for _, row, _ in found.faces] == [known]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_artificial_and_genuine_faces_lie_alike_whoever_was_drawn(stages: Stages, seed: int) -> None:
     """Measured by the detector at the same size; landmarks of the large portrait would lie 0.3 px further away."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params = Params.model_validate(apply_profile(content, read_profile(ROOT / "profiles" / "smoke.yaml")))
-    raw = stages.folder / "raw"
-    make_packaged_photos(raw, params.packaged_photos, seed)
-    hr = stages.hr(raw / "portraits" / "hr_train", "hr", "packaged", **{"hr_faces.copies": params.hr_faces.copies})
-    lr = stages.lr(raw / "photos" / "train", "lr", "packaged", role="train")
+    few = {"packaged_photos.people": {"hr_train": 8, "train": 8}, "packaged_photos.photos": {"train": 4}}
+    make_packaged_photos(stages.folder, params_of(few).packaged_photos, seed)
+    hr = stages.hr(stages.folder / "portraits/hr_train", "hr", "packaged", **{"hr_faces.copies": 1})
+    lr = stages.lr(stages.folder / "photos/train", "lr", "packaged", role="train")
     agreement = compare_geometry(hr, lr)
-    assert min(agreement.artificial.count, agreement.genuine.count) >= 150
+    assert min(agreement.artificial.count, agreement.genuine.count) >= 80
     check_agreement(agreement, 0.7)
-    assert agreement.worst <= params.geometry.max_shift
-
-
-def test_margin_is_the_same_rule_for_both_sets(toy_params: Params) -> None:
-    face = DetectedFace(0, 0, 10, 12, 1.0, 1.0, np.zeros((5, 2)))
-    assert square_of(face, toy_params.detection.margin).side == pytest.approx(14.4)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from charreg.core.errors import CharregError
 from charreg.core.files import sha256_of_file
-from charreg.core.params import CameraOptions, Params
+from charreg.core.params import Params
 from charreg.photos import crowds as packaged
 from charreg.photos.crowds import (
     compose_scene,
@@ -25,8 +25,7 @@ from charreg.photos.crowds import (
     to_light,
 )
 from charreg.photos.sources import find_photos
-
-CLEAN = CameraOptions(light=(1, 1), cast=0, defocus=(0, 0), motion=(0, 0), noise=(0, 0), jpeg=(95, 95))
+from data_fixtures import CLEAN
 
 
 def tree(folder: Path) -> dict[str, str]:
