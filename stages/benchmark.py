@@ -1,11 +1,11 @@
 """Put together what every method is measured with: test faces, reference features, recogniser, protocol."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.faces import open_faces
 from charreg.core.files import output_folder, write_json
@@ -19,15 +19,7 @@ READS = ("seed", "evaluate")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--train", type=Path, required=True, help="HR training faces: the reference")
-    parser.add_argument("--hr", type=Path, required=True, help="HR face sets, of which `test`")
-    parser.add_argument("--lr", type=Path, required=True, help=f"LR face sets, of which {' and '.join(GENUINE_SETS)}")
-    parser.add_argument("--matcher", type=Path, required=True, help="the recogniser that measures rank-1")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scores", type=Path, required=True)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "train", "hr", "lr", "matcher", "out", "scores")
     params = read_params(args.params, READS)
     network = load_feature_network(params.evaluate, compute_device())
     tests = {"hr_test": args.hr / "test", **{name: args.lr / name for name in GENUINE_SETS}}

@@ -1,11 +1,11 @@
 """Check that artificial and genuine LR faces lie alike in their frames, before any GAN sees them."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.faces import open_faces
 from charreg.core.files import write_json
@@ -17,13 +17,7 @@ READS = ("geometry",)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hr", type=Path, required=True, help="HR faces with their artificial LR faces")
-    parser.add_argument("--lr", type=Path, required=True, help="genuine LR faces")
-    parser.add_argument("--scores", type=Path, required=True)
-    parser.add_argument("--figure", type=Path, required=True)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "hr", "lr", "scores", "figure")
     params = read_params(args.params, READS)
     hr, genuine = open_faces(args.hr), open_faces(args.lr)
     agreement = compare_geometry(hr, genuine)

@@ -1,11 +1,11 @@
 """Check all of params.yaml before any stage works: DVC removes a stage's outputs before it runs the stage."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import CharregError, run
 from charreg.core.files import write_bytes
 from charreg.core.params import read_all_params
@@ -13,10 +13,7 @@ from charreg.peers.base import check_options, job_of
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "out")
     try:
         params = read_all_params(args.params)
         for name, section in params.peers.items():

@@ -1,12 +1,12 @@
 """Count parameters and time the inference of freshly built networks."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
 from charreg.complexity import measure_complexity
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.files import write_json
 from charreg.core.params import read_params
@@ -20,10 +20,7 @@ READS = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "out")
     params = read_params(args.params, READS)
 
     settings = {

@@ -1,11 +1,11 @@
 """Compose the crowd photographs of one role of portraits of your own, as `packaged_photos` does of shipped ones."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.files import output_folder
 from charreg.core.params import read_params
@@ -16,12 +16,7 @@ READS = ("seed", "packaged_photos", "composed_photos.{role}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--role", choices=["train", "web", "cctv"], required=True)
-    parser.add_argument("--raw", type=Path, required=True, help="folder of portraits")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "raw", "out", choices={"role": ["train", "web", "cctv"]})
     params = read_params(args.params, [key.format(role=args.role) for key in READS])
     source = params.composed_photos[args.role]
     raw = find_photos(source.source, args.raw, source.split)

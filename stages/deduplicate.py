@@ -1,11 +1,11 @@
 """Drop the training faces that are nearly faces of a test set."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.faces import FaceWriter, open_faces
 from charreg.core.files import output_folder, write_json
@@ -16,13 +16,7 @@ READS = ("deduplicate",)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hr", type=Path, required=True, help="HR face sets: train and test")
-    parser.add_argument("--lr", type=Path, required=True, help="LR face sets: train, web and cctv")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scores", type=Path, required=True)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "hr", "lr", "out", "scores")
     params = read_params(args.params, READS).deduplicate
     tests = [open_faces(path) for path in (args.hr / "test", args.lr / "web", args.lr / "cctv")]
     scores = {}

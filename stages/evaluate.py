@@ -1,11 +1,11 @@
 """Super-resolve the test faces with one method and measure them: distances, fidelity, who can still be recognised."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.files import output_folder, write_json
 from charreg.core.methods import load_method, resolve_faces
@@ -17,14 +17,7 @@ from charreg.metrics.features import load_feature_network
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for path in ("model", "benchmark", "faces", "metrics", "scores"):
-        parser.add_argument(f"--{path}", type=Path, required=True)
-    parser.add_argument(
-        "--characteristic-module", choices=("auto", "on", "off"), default="auto",
-        help="auto: as the face set's domain says (genuine: on, artificial: off)",
-    )  # fmt: skip
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "model", "benchmark", "faces", "metrics", "scores")
     device = compute_device()
     benchmark = open_benchmark(args.benchmark)
     with output_folder(args.faces) as out:
@@ -32,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
             method = load_method(model, device)
             (out / place).mkdir(exist_ok=True)
             for name, faces in benchmark.tests.items():
-                resolve_faces(method, faces, out / place, name, device, args.characteristic_module)
+                resolve_faces(method, faces, out / place, name, device)
     scores = evaluate_method(args.faces, benchmark, load_feature_network(benchmark.options, device), device)
     write_json(args.scores, scores)
     write_json(args.metrics, headline(scores))

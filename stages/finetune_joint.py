@@ -12,7 +12,7 @@ from charreg.core.params import JOINT_VARIANTS, Params, read_params
 from charreg.cr.finetune_joint import VARIANTS, FirstStage
 from charreg.training import distributed
 from charreg.training.job import Job
-from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
+from charreg.training.stage import train_every_seed, training_arguments, training_notes
 
 READS = (
     *("seeds", "lambda_gan", "lambda_cr", "lambda_cr_sr", "lambda_cr_gan", "epoch_scale", "schedule"),
@@ -22,7 +22,7 @@ READS = (
 
 def main(argv: list[str] | None = None) -> None:
     models = ("super-resolver", "characteristic", "inverse", "centreface")
-    args = arguments(__doc__, argv, "hr", "lr", *models, *TRAINING_OUTPUTS, choices={"variant": JOINT_VARIANTS})
+    args = training_arguments(__doc__, argv, "hr", "lr", *models, choices={"variant": JOINT_VARIANTS})
     params = read_params(args.params, READS)
     device = distributed.start()
     hr, genuine = open_faces(args.hr), open_faces(args.lr)

@@ -1,11 +1,11 @@
 """Crop the high-resolution faces of one role and make their artificial low-resolution faces."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.faces import HR_SIZE, LR_SIZE, FaceWriter, open_faces
 from charreg.core.files import output_folder
@@ -19,12 +19,7 @@ READS = ("seed", "detection", "hr_faces", "hr_roles.{role}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--role", choices=["train", "test"], required=True)
-    parser.add_argument("--raw", type=Path, required=True, help="folder of portraits")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "raw", "out", choices={"role": ["train", "test"]})
     params = read_params(args.params, [key.format(role=args.role) for key in READS])
     source = params.hr_roles[args.role]
     raw = find_photos(source.source, args.raw, source.split)

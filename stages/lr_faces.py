@@ -1,11 +1,11 @@
 """Find the genuine low-resolution faces of one role."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.faces import LR_SIZE, FaceWriter, open_faces
 from charreg.core.files import output_folder, write_json
@@ -19,15 +19,9 @@ READS = ("detection", "lr_faces", "lr_roles.{role}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--role", choices=["train", "web", "cctv"], required=True)
-    parser.add_argument("--raw", type=Path, required=True, help="folder of photographs")
-    parser.add_argument("--exclude", type=Path, required=True, help="faces to leave out: `photo left top` a line")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True, help="recall and precision")
-    parser.add_argument("--scores", type=Path, required=True, help="all that was counted")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args(argv)
+    args = arguments(
+        __doc__, argv, "raw", "exclude", "out", "metrics", "scores", choices={"role": ["train", "web", "cctv"]}
+    )
     params = read_params(args.params, [key.format(role=args.role) for key in READS])
     source = params.lr_roles[args.role]
     raw = find_photos(source.source, args.raw, source.split, source.stride)

@@ -1,11 +1,11 @@
 """Compose the packaged photographs: portraits for the HR sets, crowd photographs for the genuine LR sets."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # this repository's code, whatever is installed
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import run
 from charreg.core.files import output_folder
 from charreg.core.params import read_params
@@ -15,10 +15,7 @@ READS = ("seed", "packaged_photos")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    args = parser.parse_args(argv)
+    args = arguments(__doc__, argv, "out")
     params = read_params(args.params, READS)
     with output_folder(args.out) as out:
         make_packaged_photos(out, params.packaged_photos, params.seed)

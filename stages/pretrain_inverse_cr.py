@@ -12,13 +12,13 @@ from charreg.core.params import Params, read_params
 from charreg.cr.pretrain_inverse_cr import PretrainInverseCr
 from charreg.training import distributed
 from charreg.training.job import Job
-from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
+from charreg.training.stage import train_every_seed, training_arguments, training_notes
 
 READS = ("seeds", "epoch_scale", "schedule", "regulariser", "discriminator", "pretrain_inverse_cr")
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__, argv, "hr", "lr", *TRAINING_OUTPUTS)
+    args = training_arguments(__doc__, argv, "hr", "lr")
     params = read_params(args.params, READS)
     device = distributed.start()
     hr, genuine = open_faces(args.hr), open_faces(args.lr)

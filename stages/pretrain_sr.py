@@ -12,13 +12,13 @@ from charreg.core.params import Params, read_params
 from charreg.cr.pretrain_sr import PretrainSr
 from charreg.training import distributed
 from charreg.training.job import Job
-from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
+from charreg.training.stage import train_every_seed, training_arguments, training_notes
 
 READS = ("seeds", "epoch_scale", "schedule", "super_resolver", "discriminator", "pretrain_sr")
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__, argv, "hr", *TRAINING_OUTPUTS)
+    args = training_arguments(__doc__, argv, "hr")
     params = read_params(args.params, READS)
     device = distributed.start()
     hr = open_faces(args.hr)

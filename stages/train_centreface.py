@@ -13,14 +13,14 @@ from charreg.cr.train_centreface import TrainCentreface
 from charreg.metrics.identification import centreface_gate
 from charreg.training import distributed
 from charreg.training.export import run_job
-from charreg.training.stage import TRAINING_OUTPUTS, arguments, training_notes, training_scratch
+from charreg.training.stage import training_arguments, training_notes, training_scratch
 
 READS = ("seed", "epoch_scale", "schedule", "min_portraits", "centreface", "train_{purpose}")
 
 
 def main(argv: list[str] | None = None) -> None:
     purposes = {"purpose": ("centreface", "matcher")}
-    args = arguments(__doc__, argv, "hr", "test", "scores", *TRAINING_OUTPUTS, choices=purposes)
+    args = training_arguments(__doc__, argv, "hr", "test", "scores", choices=purposes)
     params = read_params(args.params, [key.format(purpose=args.purpose) for key in READS])
     device = distributed.start()
     hr, test = open_faces(args.hr), open_faces(args.test)

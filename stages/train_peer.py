@@ -14,13 +14,13 @@ from charreg.networks.centreface import CentreFace
 from charreg.peers.base import PeerInputs, job_of
 from charreg.training import distributed
 from charreg.training.job import Job
-from charreg.training.stage import TRAINING_OUTPUTS, arguments, train_every_seed, training_notes
+from charreg.training.stage import train_every_seed, training_arguments, training_notes
 
 READS = ("seeds", "peer_seeds", "epoch_scale", "schedule", "min_portraits", "peers.{peer}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__, argv, "hr", "lr", "centreface", *TRAINING_OUTPUTS, words=["peer"])
+    args = training_arguments(__doc__, argv, "hr", "lr", "centreface", words=["peer"])
     params = read_params(args.params, [key.format(peer=args.peer) for key in READS])
     device = distributed.start()
     hr, genuine, centreface = open_faces(args.hr), open_faces(args.lr), load_model(args.centreface)

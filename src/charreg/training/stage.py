@@ -5,11 +5,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from charreg.core.arguments import arguments
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet, digest_of_faces
 from charreg.core.models import Model
@@ -20,30 +20,8 @@ from charreg.training.checkpoint import Scratch
 from charreg.training.export import Assignment, run_jobs
 from charreg.training.job import Job
 
-TRAINING_OUTPUTS = ("out", "curves")
 
-
-def arguments(
-    description: str | None,
-    argv: Sequence[str] | None,
-    *paths: str,
-    choices: Mapping[str, Sequence[str]] | None = None,
-    words: Sequence[str] = (),
-) -> argparse.Namespace:
-    """Parse `--<path>` and `--<word>` arguments, all required, `--params` (params.yaml) and named choices."""
-    _launch()
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    for path in paths:
-        parser.add_argument(f"--{path}", type=Path, required=True)
-    for word in words:
-        parser.add_argument(f"--{word}", required=True)
-    for name, values in (choices or {}).items():
-        parser.add_argument(f"--{name}", choices=values, required=True)
-    return parser.parse_args(argv)
-
-
-def _launch() -> None:
+def launched() -> None:
     """Start this script again by the launcher the environment names (`torchrun ...`), unless it was started by it."""
     launcher = shlex.split(runtime().launch)
     if launcher != ["python"] and "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -53,6 +31,18 @@ def _launch() -> None:
             raise CharregError(
                 f"CHARREG_LAUNCH: found {runtime().launch!r}, wanted python or a torchrun command"
             ) from None
+
+
+def training_arguments(
+    description: str | None,
+    argv: Sequence[str] | None,
+    *paths: str,
+    words: Sequence[str] = (),
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> argparse.Namespace:
+    """The arguments of a training's script, which starts again as many processes where it is asked to."""
+    launched()
+    return arguments(description, argv, *paths, "out", "curves", words=words, choices=choices)
 
 
 def with_seed(params: Params, seed: int) -> Params:
