@@ -47,12 +47,7 @@ def evaluate_method(sr: Path, benchmark: Benchmark, network: FeatureNetwork, dev
     matcher = part(load_model(benchmark.matcher), "centreface", benchmark.matcher)
     embed, reference = embedder_of(matcher, device), benchmark.reference(network)
     places = [sr, *sorted(sr.glob("seed-*"))]
-    found = [
-        evaluate_results(
-            place, benchmark.tests["hr_test"], reference, network, embed, benchmark.options, benchmark.seed
-        )
-        for place in places
-    ]
+    found = [evaluate_results(place, benchmark, reference, network, embed) for place in places]
     label = open_faces(sr / "hr_test").meta.get("label", "")
     return {**({"label": label} if label else {}), **(found[0] if len(found) == 1 else over_seeds(found))}
 
@@ -102,16 +97,10 @@ def over_seeds(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def evaluate_results(
-    sr: Path,
-    hr_test: FaceSet,
-    reference: Mapping[str, Reference],
-    network: FeatureNetwork,
-    embed: Embedder,
-    options: EvaluateOptions,
-    seed: int,
+    sr: Path, benchmark: Benchmark, reference: Mapping[str, Reference], network: FeatureNetwork, embed: Embedder
 ) -> dict[str, Any]:
     """Everything measured on the results of one training."""
-    found = {}
+    options, seed, found = benchmark.options, benchmark.seed, {}
     for name in GENUINE_SETS:
         faces = open_faces(sr / name)
         regulated = open_faces(sr / f"{name}_regulated") if (sr / f"{name}_regulated").exists() else None
@@ -127,7 +116,9 @@ def evaluate_results(
                 scores.update(measure_distances(reference[reference_part], features, network, options, seed, prefix))
         scores.update(measure_identification(faces, embed, options, seed))
         found[name] = scores.as_json()
-    found["hr_test"] = compare_with_truth(open_faces(sr / "hr_test"), hr_test, options, seed).as_json()
+    found["hr_test"] = compare_with_truth(
+        open_faces(sr / "hr_test"), benchmark.tests["hr_test"], options, seed
+    ).as_json()
     return found
 
 

@@ -6,6 +6,8 @@ The last trace is computed as the sum of the singular values of A B^T, where A^T
 roots of the eigenvalues of the symmetric form, without squaring, so that sets with fewer members than features
 lose no digits. Only for large matrices they are the roots of eigenvalues, which takes a quarter of the time.
 Everything is float64; covariances are divided by N - 1.
+
+Computed here because pytorch-fid and torch-fidelity, with which it agrees, give no interval.
 """
 
 from collections.abc import Iterator

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from charreg.core.embedding import embed_for_matching, embedder_of
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet
 from charreg.core.seeding import random_numbers
 from charreg.metrics.bootstrap import Floats, centred_interval, multiplicities
 from charreg.metrics.scores import Scores
-from charreg.networks.centreface import centreface_embedder, embed_for_matching
 
 Indices = npt.NDArray[np.int64]
 
@@ -158,7 +158,7 @@ def centreface_gate(module: nn.Module, faces: FaceSet, seed: int, device: torch.
     identities = [faces.identities[row] for row in first]
     scores = Scores({"n_faces": len(first)})
     try:
-        vectors = embed_for_matching(centreface_embedder(module, device), faces.images[first])
+        vectors = embed_for_matching(embedder_of(module, device), faces.images[first])
         trials = make_trials(identities, [""] * len(first), GATE_TRIALS)
         found = identify(vectors, trials, GATE_RESAMPLES, seed, "gate")
         scores.numbers |= {name: value for name, value in found.items() if name.startswith(("rank1", "n_"))}

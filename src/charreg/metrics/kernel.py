@@ -1,6 +1,7 @@
 """Kernel distance of two sets of features (KID; Binkowski et al. 2018): unbiased squared MMD, cubic kernel.
 
 An unbiased estimate of something that may be zero is negative now and then; it is reported as it is.
+Computed here because torch-fidelity, with which it agrees, gives a spread over subsets and no interval over the faces.
 """
 
 from typing import Any

@@ -100,19 +100,13 @@ def _which_seed(params: Params) -> str:
 def geometry_table(results: Results, max_shift: float) -> Table:
     """Mean eyes of artificial and genuine faces: the regulariser must not learn to zoom or shift."""
     numbers = results.geometry
-    heads = (
-        ("left_eye_x", "left eye x"),
-        ("left_eye_y", "left eye y"),
-        ("right_eye_x", "right eye x"),
-        ("right_eye_y", "right eye y"),
-        ("eye_distance", "eye distance"),
-    )
+    names = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "eye_distance")
     rows = tuple(
         (
             f"{kind.capitalize()} LR",
             tuple(
                 measure(numbers, name, {}, "geometry.json")
-                for name in (*(f"{kind}_{name}" for name, _ in heads), f"n_{kind}")
+                for name in (*(f"{kind}_{name}" for name in names), f"n_{kind}")
             ),
         )
         for kind in ("artificial", "genuine")
@@ -122,7 +116,7 @@ def geometry_table(results: Results, max_shift: float) -> Table:
     return Table(
         "geometry",
         "Geometry of artificial and genuine faces, px at 16x16",
-        (*(Column(name, head, 2) for name, head in heads), Column("n", "N")),
+        (*(Column(name, name.replace("_", " "), 2) for name in names), Column("n", "N")),
         rows,
         f"Largest difference: {found}; the inverse regulariser is trained only when it is at most {max_shift:g} px.",
         first="Faces",
