@@ -25,6 +25,7 @@ from charreg.photos.crowds import (
     to_light,
 )
 from charreg.photos.sources import find_photos
+from conftest import params_of
 from data_fixtures import CLEAN
 
 
@@ -32,38 +33,40 @@ def tree(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): sha256_of_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.fixture
-def small(make_params: Callable[..., Params]) -> Params:
-    return make_params(
-        {
-            "packaged_photos.people": {"hr_train": 2, "hr_test": 1, "train": 1, "web": 1, "cctv": 1},
-            "packaged_photos.photos": {"train": 2, "web": 1, "cctv": 1},
-        }
-    )
+SMALL = {
+    "packaged_photos.people": {"hr_train": 2, "hr_test": 1, "train": 1, "web": 1, "cctv": 1},
+    "packaged_photos.photos": {"train": 2, "web": 1, "cctv": 1},
+}
 
 
-def test_same_seed_same_bytes(tmp_path: Path, small: Params) -> None:
-    trees = []
-    for name, seed in (("one", 3), ("same", 3), ("other", 4)):
-        make_packaged_photos(tmp_path / name, small.packaged_photos, seed)
-        trees.append(tree(tmp_path / name))
-    assert trees[0] == trees[1]
-    assert len(trees[0]) == 30 + 2 + 4 + 3
-    photos = [path for path in trees[0] if path.endswith(".jpg")]
-    assert all(trees[0][path] != trees[2][path] for path in photos)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set of seed 0."""
+    folder = tmp_path_factory.mktemp("packaged")
+    make_packaged_photos(folder, params_of(SMALL).packaged_photos, 0)
+    return folder
 
 
-def test_people_are_disjoint_and_boxes_true(tmp_path: Path, small: Params) -> None:
-    make_packaged_photos(tmp_path, small.packaged_photos, 0)
-    low, high = small.packaged_photos.face
+def test_same_seed_same_bytes(made: Path, tmp_path: Path) -> None:
+    first = tree(made)
+    assert len(first) == 30 + 2 + 4 + 3
+    for seed in (0, 4):
+        make_packaged_photos(tmp_path / f"{seed}", params_of(SMALL).packaged_photos, seed)
+    assert tree(tmp_path / "0") == first
+    other = tree(tmp_path / "4")
+    assert all(other[path] != first[path] for path in first if path.endswith(".jpg"))
+
+
+def test_people_are_disjoint_and_boxes_true(made: Path) -> None:
+    low, high = params_of(SMALL).packaged_photos.face
     assert (low, high) == (12, 24)
     seen: list[set[str]] = []
     for role in ("hr_train", "hr_test"):
-        raw = find_photos("packaged", tmp_path / "portraits" / role)
+        raw = find_photos("packaged", made / "portraits" / role)
         seen.append({photo.identity for photo in raw.photos})
         assert not raw.annotated
     for role in ("train", "web", "cctv"):
-        raw = find_photos("packaged", tmp_path / "photos" / role)
+        raw = find_photos("packaged", made / "photos" / role)
         assert raw.annotated
         seen.append({box.identity for photo in raw.photos for box in photo.boxes})
         for photo in raw.photos:
@@ -76,6 +79,10 @@ def test_people_are_disjoint_and_boxes_true(tmp_path: Path, small: Params) -> No
                 assert box.top + box.height < 240
     assert [len(people) for people in seen] == [2, 1, 1, 1, 1]
     assert len(set.union(*seen)) == 6
+    with open(made / "photos" / "web" / "boxes.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["photo", "left", "top", "width", "height", "identity"]
+    assert rows[0]["photo"] == "0000.jpg"
 
 
 def test_a_default_split_uses_everybody_once(make_params: Callable[..., Params]) -> None:
@@ -164,11 +171,3 @@ def test_light_round_trip_and_background_files() -> None:
     assert np.array_equal(np.rint(from_light(to_light(every))), every)
     for name in packaged.BACKGROUNDS:
         assert (package_folder("skimage", "data") / name).is_file()
-
-
-def test_csv_is_plain(tmp_path: Path, small: Params) -> None:
-    make_packaged_photos(tmp_path, small.packaged_photos, 0)
-    with open(tmp_path / "photos" / "web" / "boxes.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["photo", "left", "top", "width", "height", "identity"]
-    assert rows[0]["photo"] == "0000.jpg"

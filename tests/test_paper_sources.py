@@ -167,7 +167,7 @@ def test_the_report_names_the_sources_and_measures_them(project: Project) -> Non
     text = (project.folder / "reports/report.md").read_text()
     for source in ("celeba", "helen", "wider_face", "pipa", "surveillance"):
         assert source in text
-    measured = project.metrics()
+    measured = project.metrics("scores")
     assert measured.keys() >= set(yaml.safe_load((project.folder / "params.yaml").read_text())["methods"])
     found = measured["cr"]
     assert found["web"]["rank1"] >= 0
@@ -184,4 +184,4 @@ def test_a_folder_takes_the_place_of_a_set_with_two_flags(project: Project) -> N
     meta, rows = faces_of(project, "lr_faces/cctv")
     assert meta["source"] == "folder"
     assert len({row["identity"] for row in rows} - {""}) == 5
-    assert project.metrics()["cr"]["cctv"]["rank1"] >= 0
+    assert project.metrics("scores")["cr"]["cctv"]["rank1"] >= 0
