@@ -1072,17 +1072,6 @@ def test_figures_show_the_same_faces_through_their_methods(
     same(strips[1:], {**methods, "HR": "hr_faces/test"}, "hr_test")
 
 
-def test_figures_need_their_methods(illustrated: Report, shown: dict[str, Any]) -> None:
-    illustrated(methods=["bicubic", "csri", "sr_module"])
-    assert set(shown) == {
-        *("figure3_genuine.png", "figure4_web.png", "figure4_cctv.png", "methods_hr_test.png"),
-        *("training.png", "training_peers.png"),
-    }
-    assert all(len(faces) == 8 for blocks in list(shown.values())[:4] for _, strips in blocks for _, faces in strips)
-    with pytest.raises(CharregError, match=r"report\.faces: found 9, wanted less than or equal to 8"):
-        params_with(report={**PARAMS["report"], "faces": 9})
-
-
 def test_low_resolution_faces_are_enlarged_by_whole_pixels(finished_run: Path, tmp_path: Path) -> None:
     captions = draw_faces(tmp_path, inputs_of(finished_run).faces, {"vdsr": "VDSR"}, 2, 0, dict.fromkeys(ROLES, True))
     assert "figure5_triplets.png" not in captions
@@ -1131,17 +1120,6 @@ def test_series_of_a_broken_table(tmp_path: Path) -> None:
     path.write_text("step\tl_sr\n20\t0.5\n40\t\n", encoding="utf-8")
     assert read_series(path) == {"l_sr": ([20.0], [0.5])}
     assert read_series(tmp_path / "none.tsv") == {}
-
-
-def test_damaged_face_set_is_named(illustrated: Report, shown: dict[str, Any], root: Path, finished_run: Path) -> None:
-    (root / "data").unlink()
-    shutil.copytree(finished_run / "data", root / "data")
-    path = root / "data/sr/cr/web/images.npy"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(CharregError, match=r"sr/cr/web/images\.npy: sha256"):
-        illustrated()
 
 
 def test_report_does_without_torch() -> None:

@@ -208,8 +208,8 @@ def counted_findings(found: Mapping[str, Table]) -> str:
         return "The methods that the paper's findings compare are not in this run."
     return (
         f"Of the {total} findings of the paper that the tables below judge, this run **confirms"
-        f" {counts['confirmed']}**, **contradicts {counts['contradicted']}** and **cannot tell for {counts['open']}**,"
-        " because intervals overlap or because test sets and measures disagree."
+        f" {counts['confirmed']}**, **contradicts {counts['contradicted']}** and **cannot tell for {counts['open']}**:"
+        " their intervals overlap, test sets or measures disagree, or something was not measured."
     )
 
 
