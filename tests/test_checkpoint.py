@@ -16,7 +16,7 @@ from charreg.core import files
 from charreg.core.errors import CharregError
 from charreg.core.scratch import KEPT_FOLDERS
 from charreg.training.checkpoint import Scratch, _digest, optimiser_tensors, restore_optimiser
-from training_fixtures import ForkServer, Run, points_of_writing, toy_state
+from training_fixtures import ForkServer, points_of_writing, toy_state
 
 pytest_plugins = ["training_fixtures"]
 
@@ -106,17 +106,8 @@ def test_a_death_at_any_point_of_writing_leaves_a_whole_state(tmp_path: Path, se
     for point in range(1, before, 2):
         root = tmp_path / str(point)
         root.mkdir()
-        log = root / "log"
-        request = {
-            "argv": ["save_toy_states", str(root), "1", "4"],
-            "cwd": str(root),
-            "log": str(log),
-            "path": [],
-            "env": {},
-            "threads": 1,
-            "plans": [["crash", point]],
-        }
-        run = Run(server, server.ask(request), log, root).wait()
+        call = ["training_fixtures", "save_toy_states", str(root), 1, 4]
+        run = server.start(root, root / "log", ["crash", point], call=call).wait()
         scratch = scratch_of(root)
         assert run.code in (0, 77), run.text
         if run.code == 0:

@@ -1,7 +1,6 @@
 """What every training promises: determinism, resuming, batches that can be shared, exports, signals and sheets."""
 
 import json
-import socket
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
@@ -20,7 +19,7 @@ from charreg.core.models import load_model, save_model
 from charreg.training import distributed
 from charreg.training.loop import Training
 from conftest import TRAININGS, draw_genuine_faces, draw_hr_faces, make_job, params_of
-from training_fixtures import BATCH_NORM, EVERYTHING_ON, ROOT, SCHEDULE, ForkServer, Run, mark_faces
+from training_fixtures import BATCH_NORM, EVERYTHING_ON, SCHEDULE, ForkServer, free_port, mark_faces
 
 pytest_plugins = ["training_fixtures"]
 
@@ -366,12 +365,6 @@ def train_together(folder: str) -> None:
     distributed.stop()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def in_double(folder: Path) -> dict[str, Training]:
     """Every training at its end, looked at."""
@@ -393,18 +386,15 @@ def curves_of_two(folder: Path, server: ForkServer) -> Curves:
     """The same by two processes, which take half of every batch each."""
     shared = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     shared |= {"MASTER_PORT": str(free_port()), "CHARREG_LOG_EVERY": "1"}
-    runs = []
-    for rank in range(2):
-        request = {
-            "call": [__name__, "train_together", str(folder)],
-            "cwd": str(folder),
-            "log": str(folder / f"log{rank}"),
-            "path": [str(ROOT / "src"), str(ROOT / "tests")],
-            "env": {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            "threads": 1,
-            "plans": [],
-        }
-        runs.append(Run(server, server.ask(request), folder / f"log{rank}", folder))
+    runs = [
+        server.start(
+            folder,
+            folder / f"log{rank}",
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            call=[__name__, "train_together", str(folder)],
+        )
+        for rank in range(2)
+    ]
     for run in runs:
         assert run.wait(240).code == 0, run.text
     found: Curves = json.loads((folder / "curves.json").read_text())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from charreg import sampling
+from charreg.training import batches
 from charreg.core.faces import FaceSet
 from charreg.core.params import Params
 from charreg.core.resampling import resize_image
@@ -90,7 +90,7 @@ def test_shares_of_the_processes_make_up_the_global_batch(
     shown = blind(A, 3, "A")
     parts = []
     for rank in range(processes):
-        for module in (sampling, stabilisers):
+        for module in (batches, stabilisers):
             monkeypatch.setattr(module, "rank", lambda rank=rank: rank)
             monkeypatch.setattr(module, "world_size", lambda: processes)
         mine = pairs.batch(3)
@@ -102,8 +102,8 @@ def test_shares_of_the_processes_make_up_the_global_batch(
 
 
 def test_shares_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "world_size", lambda: 2)
-    monkeypatch.setattr(sampling, "rank", lambda: 1)
+    monkeypatch.setattr(batches, "world_size", lambda: 2)
+    monkeypatch.setattr(batches, "rank", lambda: 1)
     assert my_share(np.arange(8)).tolist() == [4, 5, 6, 7]
 
 

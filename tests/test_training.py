@@ -25,7 +25,7 @@ from charreg.training.checkpoint import Scratch
 from charreg.training.export import write_table
 from charreg.training.job import Job, Losses, without_gradients
 from charreg.training.loop import Training, train
-from training_fixtures import Workshop, wait_for
+from training_fixtures import Workshop, cadence, wait_for
 
 pytest_plugins = ["training_fixtures"]
 
@@ -45,10 +45,6 @@ class Toy(Job):
             "lr_decay": "cosine",
             "ema": 0.5,
             "clip_norm": 0.0,
-            "log_every": 5,
-            "health_every": 5,
-            "sheet_every": 5,
-            "checkpoint_every": 5,
         }
         schedule = Schedule(**{**options, **changes})
         super().__init__(0, schedule, schedule.iterations, torch.device("cpu"))
@@ -70,6 +66,12 @@ class Toy(Job):
 
     def sheet(self, networks: Mapping[str, nn.Module]) -> npt.NDArray[np.uint8]:
         return np.full((4, 4, 3), 7, np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def every_five_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in cadence(5).items():
+        monkeypatch.setenv(name, value)
 
 
 def tensors_of(training: Training) -> dict[str, torch.Tensor]:
@@ -152,7 +154,8 @@ def test_what_is_exported_is_the_moving_average(tmp_path: Path) -> None:
 def test_the_rate_falls_to_a_tenth_over_the_last_third() -> None:
     job = Toy(iterations=100)
     assert [job.rate(step) for step in (0, 70)] == [1.0, 1.0]
-    assert job.rate(85) == pytest.approx(0.55)
+    assert job.rate(85) == pytest.approx(0.55)  # half-way: 0.1 + 0.9 / 2
+    assert job.rate(77.5) == pytest.approx(0.1 + 0.9 * (1 + 0.5**0.5) / 2)  # type: ignore[arg-type]  # a quarter
     assert job.rate(100) == pytest.approx(0.1)
     assert Toy(lr_decay="none").rate(11) == 1.0
 

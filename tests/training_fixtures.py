@@ -11,10 +11,11 @@ import os
 import resource
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,22 @@ class ForkServer:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
+    def start(
+        self,
+        folder: Path,
+        log: Path,
+        *plans: Sequence[Any],
+        env: Mapping[str, str] | None = None,
+        threads: int = 1,
+        root: Path = ROOT,
+        **what: Sequence[str],
+    ) -> "Run":
+        """A run in a folder, by the code in `root`: `argv`, a script and its arguments, or `call`, a function and its."""
+        log.touch()
+        path = [str(root / "src"), str(ROOT / "tests")]
+        request = {"cwd": str(folder), "log": str(log), "plans": plans, "env": env or {}, "threads": threads}
+        return Run(self, self.ask({**request, "path": path, **what}), log, folder)
+
     def close(self) -> None:
         assert self.process.stdin
         assert self.process.stdout
@@ -444,17 +461,10 @@ class Workshop:
         out = self.folder / "runs" / name
         (out / ".dvc").mkdir(parents=True, exist_ok=True)
         log = out / f"log-{len(list(out.glob('log-*')))}.txt"
-        log.touch()
-        request = {
-            "argv": self.command(stage, out, root),
-            "cwd": str(self.folder),
-            "log": str(log),
-            "plans": plans,
-            "env": {"DVC_ROOT": str(out), **cadence(5), **(env or {})},
-            "threads": threads,
-            "path": [str(root / "src")],
-        }
-        return Run(self.server, self.server.ask(request), log, out)
+        argv, env = self.command(stage, out, root), {"DVC_ROOT": str(out), **cadence(5), **(env or {})}
+        run = self.server.start(self.folder, log, *plans, env=env, threads=threads, root=root, argv=argv)
+        run.out = out
+        return run
 
     def run(self, stage: str, name: str, *plans: tuple[Any, ...], **options: Any) -> Run:
         return self.start(stage, name, *plans, **options).wait()
@@ -462,6 +472,12 @@ class Workshop:
     def states(self, name: str) -> list[Path]:
         """The resume states of a run, oldest first, as their notes."""
         return sorted((self.folder / "runs" / name).glob(".dvc/tmp/charreg/*/*/state-*.json"))
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 30) -> Any:
