@@ -1040,6 +1040,8 @@ def test_same_faces_are_drawn_by_the_seed() -> None:
     assert chosen_faces(100, 8, 0, "web") == chosen_faces(100, 8, 0, "web")
     assert chosen_faces(100, 8, 0, "web") != chosen_faces(100, 8, 1, "web")
     assert chosen_faces(3, 8, 0, "web") == [0, 1, 2]
+    with pytest.raises(CharregError, match=r"report\.faces: found 9, wanted less than or equal to 8"):
+        params_with(report={**PARAMS["report"], "faces": 9})
 
 
 def test_figures_show_the_same_faces_through_their_methods(
