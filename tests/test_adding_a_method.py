@@ -1,23 +1,23 @@
-"""docs/adding-a-method.md, executed: its job file and its entry, trained, super-resolved and reported by its name."""
+"""docs/adding-a-method.md, executed: its file and its entry, trained, super-resolved and reported by its name."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from charreg.core.params import Params
-from conftest import ROOT, draw_genuine_faces, draw_hr_faces, fresh_first_stage, merged, toy_content
+from charreg.core.models import save_model
+from charreg.core.params import parse_yaml
+from conftest import ROOT, draw_genuine_faces, draw_hr_faces, fresh_first_stage, merged, params_of, toy_content
+from training_fixtures import ForkServer, Run
+
+pytest_plugins = ["training_fixtures"]
 
 PAGE = (ROOT / "docs/adding-a-method.md").read_text(encoding="utf-8")
-Run = Callable[..., subprocess.CompletedProcess[str]]
+OUTPUTS = ("--out", "models/espcn", "--curves", "curves/espcn")
 
 
 def example(name: str) -> str:
@@ -28,42 +28,38 @@ def example(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project to which the page's job file and entry were added; toy budgets, drawn faces."""
-    from charreg.core.models import save_model
-
+    """A project to which the page's file and entry were added; toy budgets, drawn faces."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    (folder / "src/charreg/jobs/train_espcn.py").write_text(example("job"), encoding="utf-8")
-    entry = yaml.safe_load(example("entry"))
-    entry["peers"]["espcn"] |= {"iterations": 30, "batch": 8}
-    content = merged(toy_content(), entry)
-    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    (folder / "src/charreg/peers/espcn.py").write_text(example("job"), encoding="utf-8")
+    (folder / "entry.yaml").write_text(example("entry"), encoding="utf-8")
+    entry = parse_yaml(folder / "entry.yaml")
+    assert entry["peers"]["espcn"]["lr"] == 0.001
+    entry["peers"]["espcn"] |= {"iterations": 30}
+    write_params(folder / "params.yaml", merged(toy_content(), entry))
     draw_hr_faces(folder / "hr")
-    draw_hr_faces(folder / "test", people=3, first=30, role="test")
     draw_genuine_faces(folder / "lr")
-    recogniser = fresh_first_stage(Params.model_validate(toy_content())).centreface
+    recogniser = fresh_first_stage(params_of()).centreface
     (folder / "centreface").mkdir()
     save_model(folder / "centreface", recogniser.networks, recogniser.blueprints, recogniser.info)
     return folder
 
 
-@pytest.fixture(scope="module")
-def run(project: Path) -> Run:
-    environment = {**os.environ, "PYTHONPATH": str(project / "src"), "DVC_ROOT": str(project), "OMP_NUM_THREADS": "1"}
+def write_params(path: Path, content: Any) -> None:
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
 
-    def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, f"stages/{script}.py", *words]
-        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
-    return run
+def run(server: ForkServer, project: Path, script: str, *words: str) -> Run:
+    env, argv = {"DVC_ROOT": str(project)}, [str(project / "stages" / script), *words]
+    return server.start(project, project / "log", env=env, root=project, argv=argv).wait()
 
 
 @pytest.fixture(scope="module")
-def trained(run: Run, project: Path) -> Path:
-    outputs = ("--out", "models/espcn", "--curves", "curves/espcn", "--timings", "timings/espcn.json")
-    result = run("train_peer", "--peer", "espcn", "--hr", "hr", "--lr", "lr", "--centreface", "centreface", *outputs)
-    assert result.returncode == 0, result.stderr
+def trained(server: ForkServer, project: Path) -> Path:
+    inputs = ("--peer", "espcn", "--hr", "hr", "--lr", "lr", "--centreface", "centreface")
+    result = run(server, project, "train_peer.py", *inputs, *OUTPUTS)
+    assert result.code == 0, result.text
     return project / "models/espcn"
 
 
@@ -71,36 +67,62 @@ def test_its_training_learns(trained: Path, project: Path) -> None:
     note: dict[str, Any] = json.loads((trained / "model.json").read_text())
     assert note["job"] == "espcn"
     assert note["label"] == "ESPCN (ours)"
-    assert note["networks"]["super_resolver"]["arguments"] == {"width": 32}
+    network = note["networks"]["super_resolver"]
+    assert (network["network"], network["arguments"]) == ("peers.espcn.Espcn", {"width": 32})
     lines = (project / "curves/espcn/curves.tsv").read_text().splitlines()
     losses = [float(line.split("\t")[1]) for line in lines[1:]]
-    assert len(losses) >= 2
+    assert len(losses) == 30
     assert losses[-1] < losses[0]
 
 
-def test_its_faces_are_made_and_carry_its_label(trained: Path, run: Run, project: Path) -> None:
-    sets = ("--web", "lr", "--cctv", "lr", "--hr-test", "test")
-    result = run("super_resolve", "--model", "models/espcn", *sets, "--out", "sr/espcn")
-    assert result.returncode == 0, result.stderr
-    meta = json.loads((project / "sr/espcn/web/meta.json").read_text())
-    assert meta["label"] == "ESPCN (ours)"
-    assert meta["count"] == 16
+RESOLVE = """
+import sys
+from pathlib import Path
+
+import torch
+
+from charreg.core.faces import open_faces
+from charreg.core.methods import load_method, resolve_faces
+
+CPU = torch.device("cpu")
+Path("sr").mkdir()
+resolve_faces(load_method(Path("models/espcn"), CPU), open_faces(Path("lr")), Path("sr"), "web", CPU)
+"""
+
+
+def test_its_faces_are_made_and_carry_its_label(trained: Path, server: ForkServer, project: Path) -> None:
+    """As stages/evaluate.py makes them."""
+    (project / "stages/resolve.py").write_text(RESOLVE)
+    result = run(server, project, "resolve.py")
+    assert result.code == 0, result.text
+    meta = json.loads((project / "sr/web/meta.json").read_text())
+    assert (meta["label"], meta["count"]) == ("ESPCN (ours)", 16)
 
 
 def test_the_pipeline_repeats_over_the_entries() -> None:
     """What makes `dvc.yaml` need no change."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert stages["train_peer"]["foreach"] == "${trained_peers}"
-    assert stages["super_resolve"]["foreach"] == stages["evaluate"]["foreach"] == "${methods}"
+    assert stages["evaluate"]["foreach"] == "${methods}"
+    assert "src/charreg/peers/${item}.py" in stages["train_peer"]["do"]["deps"]
 
 
-def test_a_name_without_a_job_file_is_refused_in_one_line(run: Run, project: Path) -> None:
-    content = yaml.safe_load((project / "params.yaml").read_text())
-    content["peers"]["nobody"] = content["peers"]["espcn"]
-    (project / "other.yaml").write_text(yaml.safe_dump(content))
-    words = ("--peer", "nobody", "--hr", "hr", "--lr", "lr", "--centreface", "centreface", "--out", "x")
-    result = run("train_peer", "--params", "other.yaml", *words, "--curves", "y", "--timings", "z.json")
-    assert result.returncode != 0
-    assert result.stderr.strip() == (
-        "charreg: peers.nobody: no file src/charreg/jobs/train_nobody.py, wanted the job of this peer"
-    )
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("nobody", {}, "peers.nobody: no file src/charreg/peers/nobody.py, wanted the job of this peer"),
+        ("espcn", {"width": 0}, "peers.espcn.width: found 0, wanted greater than or equal to 1"),
+        ("espcn", {"depth": 3}, "peers.espcn.depth: unknown key, check its spelling"),
+    ],
+)
+def test_what_no_file_knows_is_refused_in_one_line(
+    server: ForkServer, project: Path, name: str, options: dict[str, int], message: str
+) -> None:
+    content = parse_yaml(project / "params.yaml")
+    content["peers"][name] = content["peers"]["espcn"] | options
+    write_params(project / "other.yaml", content)
+    inputs = ("--peer", name, "--hr", "hr", "--lr", "lr", "--centreface", "centreface", "--out", "x", "--curves", "y")
+    result = run(server, project, "train_peer.py", "--params", "other.yaml", *inputs)
+    assert result.code == 1
+    assert result.errors == [f"charreg: {message}"]
+    assert result.text.count("\n") == 1

@@ -322,7 +322,7 @@ class ForkServer:
         root: Path = ROOT,
         **what: Sequence[str],
     ) -> "Run":
-        """A run in a folder, by the code in `root`: `argv`, a script and its arguments, or `call`, a function and its."""
+        """A run in a folder, by the code in `root`: `argv` is a script and its arguments, `call` a function and its."""
         log.touch()
         path = [str(root / "src"), str(ROOT / "tests")]
         request = {"cwd": str(folder), "log": str(log), "plans": plans, "env": env or {}, "threads": threads}
