@@ -7,6 +7,7 @@ that starting processes does not. Processor seconds stand beside those of the cl
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import numpy as np
 from corpus import photos_of, print_table, processor_seconds, write_portraits
 from PIL import Image
 
-from charreg.core.faces import FaceWriter
+from charreg.core.faces import HR_SIZE, LR_SIZE, FaceWriter
 from charreg.core.params import HrSource, Params, read_all_params
 from charreg.photos.executors import map_unordered
 from charreg.photos.extraction import make_hr_faces
@@ -41,7 +42,7 @@ def prepare_all(photos: list[Photo], params: Params, folder: Path) -> None:
     """What stages/hr_faces.py does with CelebA and `crop: fixed`."""
     scratch = PhotoScratch("hr_faces@test", photos, params)
     with tempfile.TemporaryDirectory(dir=folder) as out, scratch.hold():
-        with FaceWriter(Path(out), params.hr_faces.size, params.hr_faces.lr_size) as writer:
+        with FaceWriter(Path(out), HR_SIZE, LR_SIZE) as writer:
             source = HrSource(source="celeba", path="")
             make_hr_faces(writer, "test", source, params.detection, params.hr_faces, params.seed, scratch)
         scratch.forget()
@@ -62,10 +63,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    executor = f"processes:{args.workers}"
+    os.environ["CHARREG_EXECUTOR"] = executor = f"processes:{args.workers}"
     params = read_all_params(Path("params.yaml"))
-    hr_faces = params.hr_faces.model_copy(update={"crop": "fixed", "executor": executor})
-    params = params.model_copy(update={"hr_faces": hr_faces})
+    params = params.model_copy(update={"hr_faces": params.hr_faces.model_copy(update={"crop": "fixed"})})
     with tempfile.TemporaryDirectory() as folder:
         paths = write_portraits(Path(folder) / "portraits")
         decoding = seconds_an_image(lambda photos: decode_all(photos, executor), paths, args.images)

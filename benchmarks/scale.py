@@ -9,6 +9,7 @@ photographs come as fast as they can: a detector works in the workers and would 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import torch
 from corpus import BOXES, OwnMemory, photos_of, print_table, processor_seconds, write_faces, write_portraits
 from hr_preparation import prepare_all
 
-from charreg.core.faces import FaceWriter, open_faces
+from charreg.core.faces import LR_SIZE, FaceWriter, open_faces
 from charreg.core.params import LrSource, read_all_params
 from charreg.photos.extraction import make_lr_faces
 from charreg.photos.gathering import PhotoScratch
@@ -29,38 +30,36 @@ from charreg.training.batches import Pairs
 TASKS = {"prepare": "HR preparation", "extract": "LR extraction", "read": "reading, one epoch"}
 
 
-def prepare(folder: Path, count: int, workers: int) -> None:
+def prepare(folder: Path, count: int) -> None:
     params = read_all_params(Path("params.yaml"))
-    changes = {"crop": "fixed", "executor": f"processes:{workers}"}
-    params = params.model_copy(update={"hr_faces": params.hr_faces.model_copy(update=changes)})
+    params = params.model_copy(update={"hr_faces": params.hr_faces.model_copy(update={"crop": "fixed"})})
     prepare_all(photos_of(sorted((folder / "portraits").iterdir()), count), params, folder)
 
 
-def extract(folder: Path, count: int, workers: int) -> None:
+def extract(folder: Path, count: int) -> None:
     """What stages/lr_faces.py does with annotated photographs, four faces each."""
     params = read_all_params(Path("params.yaml"))
-    lr_faces = params.lr_faces.model_copy(update={"executor": f"processes:{workers}"})
     photos = photos_of(sorted((folder / "portraits").iterdir()), count, BOXES)
     source = LrSource(source="folder", path="", exclude="none", boxes="annotation")
     scratch = PhotoScratch("lr_faces@train", photos, params)
     with tempfile.TemporaryDirectory(dir=folder) as out, scratch.hold():
-        with FaceWriter(Path(out), lr_faces.size) as writer:
+        with FaceWriter(Path(out), LR_SIZE) as writer:
             found = PhotoList(photos, annotated=True)
-            make_lr_faces(writer, "train", found, source, params.detection, lr_faces, [], scratch)
+            make_lr_faces(writer, "train", found, source, params.detection, params.lr_faces, [], scratch)
         scratch.forget()
 
 
-def read(folder: Path, count: int, _workers: int) -> None:
+def read(folder: Path, count: int) -> None:
     """Open the set (its digest is checked), then one epoch of shuffled batches of 16; this process does it alone."""
     pairs = Pairs(open_faces(folder / f"faces-{count}"), 16, 0, torch.device("cpu"))
     for step in range(count // 16):
         pairs.batch(step)
 
 
-def measure(task: str, folder: Path, count: int, workers: int) -> None:
+def measure(task: str, folder: Path, count: int) -> None:
     with OwnMemory() as memory:
         clock, processor = time.perf_counter(), processor_seconds()
-        {"prepare": prepare, "extract": extract, "read": read}[task](folder, count, workers)
+        {"prepare": prepare, "extract": extract, "read": read}[task](folder, count)
         seconds = time.perf_counter() - clock, processor_seconds() - processor
     print(json.dumps([*seconds, memory.peak]))
 
@@ -73,7 +72,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # task, folder: measured in this process
     args = parser.parse_args()
     if args.one:
-        measure(args.one[0], Path(args.one[1]), args.images[0], args.workers)
+        measure(args.one[0], Path(args.one[1]), args.images[0])
         return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -83,8 +82,8 @@ def main() -> None:
                 if task == "read":
                     write_faces(Path(folder) / f"faces-{count}", count)
                 command = [sys.executable, __file__, "--one", task, folder, "--images", str(count)]
-                command += ["--workers", str(args.workers)]
-                answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+                env = {**os.environ, "CHARREG_EXECUTOR": f"processes:{args.workers}"}
+                answer = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
                 clock, processor, peak = json.loads(answer.splitlines()[-1])
                 rows.append(
                     (TASKS[task], f"{count:,}", clock, count / clock, processor, count / processor, round(peak))

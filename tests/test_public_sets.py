@@ -1,4 +1,4 @@
-"""CelebA, Helen, WIDER FACE and PIPA as their pages hand them out: layouts, oddities, damage, and the faces they give."""
+"""CelebA, Helen, WIDER FACE and PIPA as their pages hand them out: layouts, damage, and the faces they give."""
 
 import json
 from collections.abc import Callable
