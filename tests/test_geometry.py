@@ -73,20 +73,26 @@ def test_mean_image_is_exact_and_does_not_overflow() -> None:
     assert (mean_image(images) == 178).all()  # 177.5, half to even
 
 
-def test_stage_draws_the_figure_and_writes_metrics_only_when_the_sets_agree(tmp_path: Path, toy_file: Path) -> None:
-    main = load_stage("check_geometry").main
-    set_with_eyes(tmp_path / "hr", 64, EYES)
-    for name, eyes in (("near", (5.2, 6, 11.2, 6)), ("far", (8, 6, 14, 6))):
-        set_with_eyes(tmp_path / name, 16, eyes)
-        metrics, figure = tmp_path / f"{name}.json", tmp_path / f"{name}.png"
-        arguments = ["--hr", tmp_path / "hr", "--lr", tmp_path / name, "--scores", metrics, "--figure", figure]
-        call = [*map(str, arguments), "--params", str(toy_file)]
-        if name == "near":
-            main(call)
-            assert json.loads(metrics.read_text())["left_eye_shift"] == pytest.approx(0.2, abs=1e-3)
-        else:
-            with pytest.raises(CharregError, match="wanted at most 1 px"):
-                main(call)
-            assert not metrics.exists()
-        with Image.open(figure) as image:
-            assert image.size == (512, 256)
+@pytest.mark.parametrize(("eyes", "agree"), [((5.2, 6, 11.2, 6), True), ((8, 6, 14, 6), False)])
+def test_the_stage_keeps_faces_that_agree_and_draws_the_figure_in_any_case(
+    tmp_path: Path, eyes: tuple[float, ...], agree: bool
+) -> None:
+    for name in ("train", "test"):
+        set_with_eyes(tmp_path / "hr" / name, 64, EYES)
+    for name in ("train", "web", "cctv"):
+        set_with_eyes(tmp_path / "lr" / name, 16, eyes)
+    content = toy_content({"deduplicate.near_duplicates": "keep"})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    words = ["--hr", "hr", "--lr", "lr", "--out", "out", "--scores", "scores.json", "--geometry", "geometry.json"]
+    words += ["--figure", "geometry.png", "--params", "params.yaml"]
+    call = [word if word.startswith("--") else str(tmp_path / word) for word in words]
+    if agree:
+        load_stage("train_faces").main(call)
+        found = json.loads((tmp_path / "geometry.json").read_text())
+        assert found["left_eye_shift"] == pytest.approx(0.2, abs=1e-3)
+    else:
+        with pytest.raises(CharregError, match="wanted at most 1 px"):
+            load_stage("train_faces").main(call)
+    assert (tmp_path / "geometry.json").exists() == (tmp_path / "out").exists() == agree
+    with Image.open(tmp_path / "geometry.png") as image:
+        assert image.size == (512, 256)

@@ -293,8 +293,8 @@ def test_a_damaged_cache_object_is_named_and_healed(project: Project, damage: Ca
     project.run("dvc", "checkout")
     assert target.read_bytes() == damage(content)
     output = project.run(
-        *("python", "stages/deduplicate.py", "--hr", "data/hr_faces", "--lr", "data/lr_faces"),
-        *("--out", "data/train_faces", "--scores", "reports/scores/duplicates.json"),
+        *("python", "stages/train_faces.py", "--hr", "data/hr_faces", "--lr", "data/lr_faces"),
+        *("--out", "out", "--scores", "a.json", "--geometry", "b.json", "--figure", "c.png"),
         fails=True,
     )
     assert "data/hr_faces/test/images.npy" in output

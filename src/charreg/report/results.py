@@ -184,7 +184,7 @@ def read_results(
             role: read_json(scores / f"detection_{role}.json", f"stage lr_faces@{role}")
             for role in ("train", "web", "cctv")
         },
-        geometry=read_json(scores / "geometry.json", "stage check_geometry"),
+        geometry=read_json(scores / "geometry.json", "stage train_faces"),
         matcher=read_json(scores / "matcher.json", "stage train_centreface@matcher"),
         complexity=read_json(complexity, "stage complexity"),
         timings={job: found for job in jobs if (found := read_timings(training / job))},

@@ -48,7 +48,7 @@ def _existing(path: Path) -> Path:
 
 
 def _faces_bytes(key: str, faces: int) -> int:
-    """A role's face set; training sets lie there again without the faces of tests (stage deduplicate)."""
+    """A role's face set; training sets lie there again without the faces of tests (stage train_faces)."""
     copies = 2 if key.endswith(".train") else 1
     return copies * faces * (ROW_BYTES + LR_BYTES + (HR_BYTES if key.startswith("hr_roles") else 0))
 
