@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from charreg.core.errors import CharregError
 from charreg.photos.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics, mean_image
+from conftest import toy_content
 from data_fixtures import load_stage, set_with_eyes
 
 EYES = (5.0, 6.0, 11.0, 6.0)
