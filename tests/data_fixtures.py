@@ -15,6 +15,7 @@ from PIL import Image
 
 from charreg.core.faces import FaceSet, FaceWriter, Pixels, open_faces
 from charreg.core.params import CameraOptions
+from charreg.core.resampling import resize_image
 from charreg.photos.crowds import find_portraits
 from charreg.photos.sources import Photo
 from conftest import ROOT, toy_content
@@ -104,16 +105,19 @@ def photo_of(path: Path, name: str = "") -> Photo:
     return Photo(name or path.name, path)
 
 
-def set_with_eyes(folder: Path, size: int, eyes: tuple[float, float, float, float] | None, count: int = 5) -> FaceSet:
-    """A FaceSet whose eyes (left x, y, right x, y; px of 16) vary by up to 1 px about the given places."""
+def set_with_eyes(
+    folder: Path, size: int, eyes: tuple[float, float, float, float] | None, count: int = 5, first: int = 0
+) -> FaceSet:
+    """A FaceSet of the people `first` ... whose eyes (left x, y, right x, y; px of 16) vary by up to 1 px."""
     folder.mkdir(parents=True)
     names = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y")
     with FaceWriter(folder, size, 16 if size != 16 else None) as writer:
         for i in range(count):
             wobble = (i - (count - 1) / 2) / count
             row = {} if eyes is None else {k: (v + wobble) * size / 16 for k, v in zip(names, eyes, strict=True)}
-            image = np.full((size, size, 3), 40 * i, np.uint8)
-            writer.add(image, row, image[:16, :16] if size != 16 else None)
+            image = np.random.default_rng(first + i).integers(0, 256, (size, size, 3), np.uint8)
+            row |= {"photo": f"{first + i}.png", "identity": f"{first + i}"}
+            writer.add(image, row, resize_image(image, 16) if size != 16 else None)
     return open_faces(folder)
 
 

@@ -57,34 +57,31 @@ def a_face(left: float, top: float, side: float, score: float) -> DetectedFace:
     return DetectedFace(left, top, side, side, score, 1.0, np.zeros((5, 2)))
 
 
-@pytest.mark.parametrize("person", ["s1", "s7", "s23"])
+def detect_as_published(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and landmarks of facenet-pytorch's own cascade."""
+    nets = load_cascade()
+    boxes, points = detect_face(picture, 20, nets.p_net, nets.r_net, nets.o_net, list(THRESHOLDS), 0.709, "cpu")
+    return np.array(boxes[0], dtype=float), np.array(points[0], dtype=float)
+
+
+@pytest.mark.parametrize("person", ["s1", "s7", "s23", "crowd"])
 def test_cascade_agrees_with_facenet_pytorch(person: str) -> None:
-    with Image.open(find_portraits()[person][0]) as image:
-        enlarged = image.convert("RGB").resize((184, 224), Image.Resampling.BICUBIC)
-    nets = load_cascade()
-    boxes, landmarks = run_cascade(np.asarray(enlarged), 20, THRESHOLDS)
-    theirs = detect_face(enlarged, 20, nets.p_net, nets.r_net, nets.o_net, list(THRESHOLDS), 0.709, "cpu")
-    assert np.allclose(boxes, np.array(theirs[0][0], dtype=float), atol=1e-3)
-    assert np.allclose(landmarks, np.array(theirs[1][0], dtype=float), atol=1e-3)
-
-
-def test_cascade_agrees_with_facenet_pytorch_on_a_crowd() -> None:
-    picture = Image.fromarray(board(8)).resize((720, 360), Image.Resampling.BICUBIC)
-    nets = load_cascade()
-    boxes, _ = run_cascade(np.asarray(picture), 20, THRESHOLDS)
-    theirs = detect_face(picture, 20, nets.p_net, nets.r_net, nets.o_net, list(THRESHOLDS), 0.709, "cpu")
-    theirs_boxes = np.array(theirs[0][0], dtype=float)
-    assert len(boxes) >= 8
-    assert np.allclose(boxes[np.lexsort(boxes.T)], theirs_boxes[np.lexsort(theirs_boxes.T)], atol=1e-3)
+    portrait = board(8) if person == "crowd" else np.asarray(Image.open(find_portraits()[person][0]).convert("RGB"))
+    picture = Image.fromarray(portrait)
+    picture = picture.resize((round(picture.width * 2.5), round(picture.height * 2.5)), Image.Resampling.BICUBIC)
+    ours, theirs = run_cascade(np.asarray(picture), 20, THRESHOLDS), detect_as_published(picture)
+    assert len(ours[0]) >= (8 if person == "crowd" else 1)
+    for mine, other in zip(ours, theirs, strict=True):
+        order, other_order = np.lexsort(ours[0].T), np.lexsort(theirs[0].T)
+        assert np.allclose(mine[order], other[other_order], atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (5, 5), (6, 6), (7, 7), (19, 400)])
 def test_pictures_below_the_minimum_give_no_face(params: DetectionOptions, shape: tuple[int, int]) -> None:
     picture = np.full((*shape, 3), 90, np.uint8)
     assert detect_faces(picture, params) == []
-    nets = load_cascade()
     with pytest.raises((RuntimeError, ValueError)):  # what facenet-pytorch does there
-        detect_face(Image.new("RGB", (5, 5)), 20, nets.p_net, nets.r_net, nets.o_net, list(THRESHOLDS), 0.709, "cpu")
+        detect_as_published(Image.new("RGB", (5, 5)))
 
 
 def test_pictures_without_faces_give_none(params: DetectionOptions) -> None:

@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from charreg.core.faces import FaceSet, FaceWriter, Pixels, open_faces
 from charreg.core.params import DeduplicateOptions
 from charreg.photos.crowds import find_portraits
 from charreg.photos.duplicates import BLOCK, Hashes, deduplicate, find_duplicates, hash_faces, near_any
-from conftest import draw_genuine_faces, toy_content
-from data_fixtures import load_stage
+from conftest import draw_genuine_faces
 
 
 def random_hashes(count: int, seed: int) -> Hashes:
@@ -133,11 +131,3 @@ def test_empty_sets_are_valid(tmp_path: Path) -> None:
     faces = draw_genuine_faces(tmp_path / "faces", people=1)
     assert len(deduplicated(tmp_path / "none", empty, faces)[0]) == 0
     assert len(deduplicated(tmp_path / "all", faces, empty)[0]) == len(faces)
-
-
-def stage_in(tmp_path: Path) -> None:
-    """Run the stage on the sets under hr and lr."""
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(toy_content()))
-    words = ["--hr", "hr", "--lr", "lr", "--out", "out", "--scores", "scores.json", "--geometry", "geometry.json"]
-    words += ["--figure", "geometry.png", "--params", "params.yaml"]
-    load_stage("train_faces").main([word if word.startswith("--") else str(tmp_path / word) for word in words])

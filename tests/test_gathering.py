@@ -6,11 +6,10 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,60 +106,47 @@ def test_a_dask_worker_that_is_killed_loses_nothing() -> None:
     assert sorted(number for number, _ in found) == list(range(60))
 
 
-class CountingPool(ThreadPoolExecutor):
-    """Counts what is under way at once."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-        self.under_way = self.most = 0
-
-    def submit(self, function: Any, /, *args: Any, **options: Any) -> "Future[Any]":
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        future = super().submit(function, *args, **options)
-        original = future.result
-
-        def result(timeout: float | None = None) -> Any:
-            self.under_way -= 1
-            return original(timeout)
-
-        future.result = result  # type: ignore[method-assign]
-        return future
-
-
-def use(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def open_pool(_: str) -> Iterator[Workers]:
-        yield Workers(pool, 8, (BrokenProcessPool,), "a worker died")
+        with ThreadPoolExecutor(2) as pool:
+            yield Workers(pool, 8, (BrokenProcessPool,), "a worker died")
 
     monkeypatch.setattr(executors, "open_executor", open_pool)
 
 
 def test_few_chunks_are_under_way_and_they_grow_when_work_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    with CountingPool() as pool:
-        use(pool, monkeypatch)
-        chunks = []
-        monkeypatch.setattr(executors, "run_chunk", partial(counted, executors.run_chunk, chunks))
-        assert sorted(map_unordered(abs, (-i for i in range(3000)), "processes:2")) == list(range(3000))
-    assert pool.most == 8
-    assert max(chunks) == executors.LARGEST_CHUNK
+    use_two_threads(monkeypatch)
+    run, chunks, taken, most = executors.run_chunk, [], 0, 0
+
+    def counted(task: Any, items: list[Any]) -> Any:
+        chunks.append(len(items))
+        return run(task, items)
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for taken in range(1, 3001):
+            yield -taken
+
+    monkeypatch.setattr(executors, "run_chunk", counted)
+    results = []
+    for result in map_unordered(abs, items(), "processes:2"):
+        most = max(most, taken - len(results))
+        results.append(result)
+    assert sorted(results) == list(range(1, 3001))
+    assert most <= 8 * executors.LARGEST_CHUNK
     assert chunks[:8] == [1] * 8
+    assert max(chunks) == executors.LARGEST_CHUNK
     assert len(chunks) < 300
-
-
-def counted(run: Callable[..., Any], chunks: list[int], task: Any, items: list[Any]) -> Any:
-    chunks.append(len(items))
-    return run(task, items)
 
 
 def test_lost_workers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def die(_: int) -> None:
         raise BrokenProcessPool
 
-    with CountingPool() as pool:
-        use(pool, monkeypatch)
-        with pytest.raises(CharregError, match="executor processes:2: a worker died; what is done is kept"):
-            list(map_unordered(die, [1, 2, 3], "processes:2"))
+    use_two_threads(monkeypatch)
+    with pytest.raises(CharregError, match="executor processes:2: a worker died; what is done is kept"):
+        list(map_unordered(die, [1, 2, 3], "processes:2"))
 
 
 # --- killed processes ------------------------------------------------------------------------------------

@@ -1,18 +1,19 @@
 """Artificial and genuine faces have to lie alike in their frames."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from charreg.core.errors import CharregError
+from charreg.core.faces import digest_of_faces, open_faces
 from charreg.photos.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics, mean_image
-from conftest import toy_content
 from data_fixtures import load_stage, set_with_eyes
 
 EYES = (5.0, 6.0, 11.0, 6.0)
@@ -75,26 +76,40 @@ def test_mean_image_is_exact_and_does_not_overflow() -> None:
     assert (mean_image(images) == 178).all()  # 177.5, half to even
 
 
-@pytest.mark.parametrize(("eyes", "agree"), [((5.2, 6, 11.2, 6), True), ((8, 6, 14, 6), False)])
-def test_the_stage_keeps_faces_that_agree_and_draws_the_figure_in_any_case(
-    tmp_path: Path, eyes: tuple[float, ...], agree: bool
+@pytest.fixture
+def run(tmp_path: Path, toy_file: Path) -> Callable[[], None]:
+    """The stage train_faces on five portraits and five genuine faces, of which the last three are web's, too."""
+    set_with_eyes(tmp_path / "hr/train", 64, EYES)
+    set_with_eyes(tmp_path / "hr/test", 64, EYES, first=30)
+    for role, first in (("train", 50), ("web", 52), ("cctv", 60)):
+        set_with_eyes(tmp_path / "lr" / role, 16, (5.2, 6, 11.2, 6), first=first)
+    files = {"out": "out", "scores": "scores.json", "geometry": "geometry.json", "figure": "geometry.png"}
+    words = {"hr": "hr", "lr": "lr", **files}
+    arguments = [word for name, path in words.items() for word in (f"--{name}", str(tmp_path / path))]
+    return lambda: load_stage("train_faces").main([*arguments, "--params", str(toy_file)])
+
+
+def test_the_stage_takes_test_faces_out_of_both_sets_and_leaves_the_rest(
+    tmp_path: Path, run: Callable[[], None]
 ) -> None:
-    for name in ("train", "test"):
-        set_with_eyes(tmp_path / "hr" / name, 64, EYES)
-    for name in ("train", "web", "cctv"):
-        set_with_eyes(tmp_path / "lr" / name, 16, eyes)
-    content = toy_content({"deduplicate.near_duplicates": "keep"})
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    words = ["--hr", "hr", "--lr", "lr", "--out", "out", "--scores", "scores.json", "--geometry", "geometry.json"]
-    words += ["--figure", "geometry.png", "--params", "params.yaml"]
-    call = [word if word.startswith("--") else str(tmp_path / word) for word in words]
-    if agree:
-        load_stage("train_faces").main(call)
-        found = json.loads((tmp_path / "geometry.json").read_text())
-        assert found["left_eye_shift"] == pytest.approx(0.2, abs=1e-3)
-    else:
-        with pytest.raises(CharregError, match="wanted at most 1 px"):
-            load_stage("train_faces").main(call)
-    assert (tmp_path / "geometry.json").exists() == (tmp_path / "out").exists() == agree
+    """HR faces are compared as the 16x16 faces made of them, with those of all three test sets."""
+    run()
+    hr, kept = open_faces(tmp_path / "hr/train"), open_faces(tmp_path / "out/hr")
+    assert (digest_of_faces(kept), kept.meta) == (digest_of_faces(hr), hr.meta)
+    assert open_faces(tmp_path / "out/lr").identities == ["50", "51"]
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["hr"] == {"n_faces": 5, "n_test_faces": 15, "near_duplicates": 0}
+    assert scores["lr"] == {"n_faces": 2, "n_test_faces": 15, "near_duplicates": 3}
+    assert json.loads((tmp_path / "geometry.json").read_text())["n_genuine"] == 2
+
+
+def test_the_stage_draws_the_figure_and_gives_no_faces_when_the_sets_disagree(
+    tmp_path: Path, run: Callable[[], None]
+) -> None:
+    shutil.rmtree(tmp_path / "lr/train")
+    set_with_eyes(tmp_path / "lr/train", 16, (8, 6, 14, 6), first=50)
+    with pytest.raises(CharregError, match="wanted at most 1 px"):
+        run()
+    assert not {path.name for path in tmp_path.iterdir()} & {"out", "scores.json", "geometry.json"}
     with Image.open(tmp_path / "geometry.png") as image:
         assert image.size == (512, 256)
