@@ -24,7 +24,7 @@ from charreg.photos.extraction import Exclusion, extract_hr_faces, extract_lr_fa
 from charreg.photos.geometry import check_agreement, compare_geometry, measure_eyes
 from charreg.photos.sources import Box, Photo, find_photos
 from conftest import ROOT, params_of
-from data_fixtures import CLEAN, PORTRAIT, Stages, damaged_files, encoded, odd_files, photo_of, portrait, write_files
+from data_fixtures import CLEAN, PORTRAIT, Stages, damaged_files, encoded, odd_files, photo_of, write_files
 
 
 @pytest.fixture
@@ -292,33 +292,6 @@ def test_landmarks_follow_the_jittered_crop(stages: Stages, packaged: Path) -> N
     ]
     assert np.mean(shifts) > 2
     assert np.mean(moved) < 12
-
-
-def test_hr_and_lr_crops_of_one_face_are_framed_alike(tmp_path: Path, toy_params: Params) -> None:
-    pixels, _ = crowd(toy_params, (160, 96))
-    Image.fromarray(pixels).save(tmp_path / "crowd.png")
-    genuine = extract_lr_faces(photo_of(tmp_path / "crowd.png"), "", toy_params.detection, toy_params.lr_faces, ())
-    means = np.mean([image.astype(float) for image, _, _ in genuine.faces], axis=0)
-    artificial = []
-    for person in ("s1", "s2"):
-        photo = photo_of(find_portraits()[person][0], person)
-        found = extract_hr_faces(photo, "", toy_params.detection, toy_params.hr_faces, 1, 0)
-        artificial.append(found.faces[0][2].astype(float))
-    aligned = np.corrcoef(means.ravel(), np.mean(artificial, axis=0).ravel())[0, 1]
-    shifted = np.corrcoef(np.roll(means, 2, axis=1).ravel(), np.mean(artificial, axis=0).ravel())[0, 1]
-    assert aligned > 0.93
-    assert aligned > shifted + 0.1
-
-
-def test_crops_beyond_the_border_replicate_the_edge(tmp_path: Path, toy_params: Params) -> None:
-    cut = portrait()[:, 18:]  # the face touches the left border
-    Image.fromarray(cut).save(tmp_path / "cut.png")
-    found = extract_hr_faces(photo_of(tmp_path / "cut.png"), "", toy_params.detection, toy_params.hr_faces, 1, 0)
-    image = found.faces[0][0]
-    left = found.faces[0][1]
-    assert left["box_left"] - 0.1 * left["box_width"] < 0
-    assert np.abs(image[:, 0].astype(int) - image[:, 2]).max() <= 2
-    assert image[:, 0].std() > 5  # replicated, not black
 
 
 def test_jitter_depends_on_seed_photo_and_copy_alone(tmp_path: Path, toy_params: Params) -> None:

@@ -116,18 +116,14 @@ def test_a_face_is_pasted_where_its_box_says(make_params: Callable[..., Params])
 
 
 def test_sizes_and_cameras_that_do_not_fit_are_refused(make_params: Callable[..., Params], tmp_path: Path) -> None:
-    for changes, complaint in (
-        ({"packaged_photos.spacing": 30}, r"packaged_photos\.spacing: 30 px, faces of 24 px want 40"),
-        (
-            {"packaged_photos.camera_of": {"train": ["web"], "web": ["phone"], "cctv": ["cctv"]}},
-            r"camera_of\.web: found",
-        ),
-        (
-            {"packaged_photos.camera_of": {"train": [], "web": ["web"], "cctv": ["cctv"]}},
-            r"camera_of\.train: found \[\]",
-        ),
-        ({"packaged_photos.people": {"hr_train": 1, "train": 1, "web": 1}}, r"people: nobody for cctv"),
+    cameras = {"train": ["web"], "web": ["web"], "cctv": ["cctv"]}
+    for key, value, complaint in (
+        ("spacing", 30, r"packaged_photos\.spacing: 30 px, faces of 24 px want 40"),
+        ("camera_of", {**cameras, "web": ["phone"]}, r"camera_of\.web: found"),
+        ("camera_of", {**cameras, "train": []}, r"camera_of\.train: found \[\]"),
+        ("people", {"hr_train": 1, "train": 1, "web": 1}, r"people: nobody for cctv"),
     ):
+        changes = {f"packaged_photos.{key}": value}
         with pytest.raises(CharregError, match=complaint):
             make_packaged_photos(tmp_path, make_params(changes).packaged_photos, 0)
     with pytest.raises(CharregError, match="no_such_package: found no data in it"):

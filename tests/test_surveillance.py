@@ -45,7 +45,8 @@ def test_a_frame_has_the_same_pixels_in_whatever_order_frames_are_read(tmp_path:
     forward = [read_photo(photo, 10**6).pixels for photo in photos]
     assert [pixels.mean() for pixels in forward] == pytest.approx([20 * i for i in range(12)], abs=4)
     for i in np.random.default_rng(0).permutation([*range(12), *range(12)]):
-        assert np.array_equal(read_photo(photos[i], 10**6).pixels, forward[i])
+        copy = pickle.loads(pickle.dumps(photos[i]))  # as it is sent to a worker
+        assert np.array_equal(read_photo(copy, 10**6).pixels, forward[i])
 
 
 def test_frames_in_order_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,12 +125,9 @@ def test_without_pyav_videos_say_what_to_install_and_frames_go_on(
     assert len(find_photos("surveillance", tmp_path).photos) == 12
 
 
-def test_the_stage_takes_the_stride_and_copies_of_a_photo_give_the_same_pixels(tmp_path: Path) -> None:
+def test_the_stage_takes_the_stride(tmp_path: Path) -> None:
     raw = write_surveillance(tmp_path / "raw")
-    role = {"source": "surveillance", "path": "", "exclude": "none.txt", "stride": 4}
+    role = {"source": "surveillance", "path": "", "exclude": "none.txt", "stride": 8}
     faces = Stages(tmp_path).lr(raw, "lr", **{"lr_roles.web": role})
-    assert faces.meta["photos"] == 6
-    assert faces.meta["rejections"] == {"no_face": 6}
-    for photo in find_photos("surveillance", raw, stride=4).photos:
-        copy = pickle.loads(pickle.dumps(photo))
-        assert np.array_equal(read_photo(copy, 10**6).pixels, read_photo(photo, 10**6).pixels)
+    assert faces.meta["photos"] == 4
+    assert faces.meta["rejections"] == {"no_face": 4}
