@@ -332,14 +332,16 @@ def graph_of(job: Any, step: int = 0) -> tuple[State, State]:
     """The losses of a step and what each optimiser would descend last, with their graphs; nothing is updated."""
     totals: State = {}
     job.descend = totals.__setitem__
+    job.descend_cut = lambda loss: totals.update(vdsr=loss)  # VDSR's, which cuts gradients in a way of its own
     return job.step(step), totals
 
 
 def reaches(loss: torch.Tensor, network: torch.nn.Module) -> bool:
     """Whether a loss has a gradient at any weight of a network."""
-    if not loss.requires_grad:
+    parameters = list(network.parameters())
+    if not (loss.requires_grad and parameters):
         return False
-    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, retain_graph=True)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 

@@ -1,6 +1,6 @@
 """CSRI: two branches through the same networks, whose loss reaches what, who the genuine faces are said to be."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,9 @@ from charreg.networks.centreface import CentreFace
 from charreg.peers import csri as train_csri
 from charreg.peers.base import PeerInputs
 from charreg.peers.csri import UNKNOWN, IdentityHead, TrainCsri, l_csri, l_id
-from charreg.training import batches
 from charreg.training.loop import Training
 from charreg.training.signals import psnr
-from conftest import Recorder, draw_genuine_faces, draw_hr_faces, graph_of, reaches, rouse, state_of, unchanged
+from conftest import Recorder, draw_genuine_faces, draw_hr_faces, graph_of, rouse, state_of, unchanged
 
 CPU = torch.device("cpu")
 TOY = {"iterations": 8, "batch": 4, "width": 4, "depth": 3, "ema": 0.5}
@@ -133,19 +132,6 @@ def test_phases_train_sr_then_the_synthetic_branch_then_both(build: Build) -> No
         assert {name for name, loss in losses.items() if loss > 0} == {x for n in names.split() for x in terms[n]}
 
 
-def test_which_loss_reaches_which_network(build: Build) -> None:
-    job = build()
-    losses, _ = graph_of(job, BOTH)
-    assert job.native is not None
-    networks = {"sr": job.sr, "fr": job.fr, "synthetic": job.synthetic, "native": job.native}
-    routes = {loss: {name for name, net in networks.items() if reaches(value, net)} for loss, value in losses.items()}
-    assert routes == {
-        "l_sr": {"sr"},
-        "l_id_syn": {"sr", "fr", "synthetic"},
-        "l_id_native": {"sr", "fr", "native"},  # genuine faces train SR, through FR
-    }
-
-
 def test_half_of_a_batch_is_synthetic_half_native_and_both_pass_as_one(build: Build, inputs: PeerInputs) -> None:
     job = build()
     assert job.native is not None
@@ -183,20 +169,6 @@ def test_labels_are_those_of_the_faces(build: Build, inputs: PeerInputs) -> None
         G, y_native = job.native_batch(job.native, step)
         assert [person(h, hr, inputs.hr.identities) for h in H] == [f"person{label:02}" for label in y]
         assert [person(g, genuine, inputs.genuine.identities) for g in G] == [f"person{50 + i}" for i in y_native]
-
-
-def test_processes_share_the_halves_of_one_global_batch(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = build()
-    assert job.native is not None
-
-    def shares(rank: int, size: int) -> Iterator[Tensor]:
-        assert job.native is not None
-        monkeypatch.setattr(batches, "rank", lambda: rank)
-        monkeypatch.setattr(batches, "world_size", lambda: size)
-        yield from (*job.synthetic_batch(job.half, BOTH), *job.native_batch(job.native, BOTH))
-
-    for whole, *parts in zip(shares(0, 1), shares(0, 2), shares(1, 2), strict=True):
-        assert torch.equal(whole, torch.cat(parts))
 
 
 def test_faces_without_a_name_train_pixels_only(build: Build, inputs: PeerInputs) -> None:

@@ -16,7 +16,6 @@ from charreg.core.params import Params
 from charreg.core.resampling import resize_image, up
 from charreg.core.seeding import torch_seed
 from charreg.networks.centreface import CentreFace
-from charreg.peers import cyclegan as train_cyclegan
 from charreg.peers.base import PeerInputs
 from charreg.peers.cyclegan import (
     ImageHistory,
@@ -29,7 +28,6 @@ from charreg.peers.cyclegan import (
     l_gan,
     verdicts,
 )
-from charreg.training import augment as stabilisers
 from charreg.training import signals
 from charreg.training.loop import Training
 from conftest import (
@@ -38,11 +36,7 @@ from conftest import (
     draw_genuine_faces,
     draw_hr_faces,
     graph_of,
-    reaches,
-    rouse,
-    same,
     smooth_images,
-    state_of,
 )
 
 CPU, META = torch.device("cpu"), torch.device("meta")  # on meta nothing is allocated
@@ -119,24 +113,6 @@ def test_the_job_trains_the_published_21_million(build: Build) -> None:
     with META:
         job = build(device=META, width=64, blocks=6, d_width=64, n_layers=3, history=50)
     assert sum(map(count, job.networks.values())) == sum(map(count, parts(job).values())) == 21_204_872
-
-
-@pytest.mark.parametrize(("n_layers", "channels", "side"), [(3, [4, 8, 16, 32, 1], 6), (2, [4, 8, 16, 1], 14)])
-def test_the_discriminator_has_the_published_layout(n_layers: int, channels: list[int], side: int) -> None:
-    network, x = rouse(PatchDiscriminator(4, n_layers)).double(), torch.rand(2, 3, 64, 64).double() * 2 - 1
-    assert isinstance(network, PatchDiscriminator)
-    convolutions = [layer for layer in network if isinstance(layer, nn.Conv2d)]
-    assert [layer.out_channels for layer in convolutions] == channels
-    assert {layer.kernel_size for layer in convolutions} == {(4, 4)}
-    strides = [2] * n_layers + [1, 1]
-    assert [layer.stride[0] for layer in convolutions] == strides
-    wanted = x
-    for number, (layer, stride) in enumerate(zip(convolutions, strides, strict=True)):
-        wanted = F.conv2d(wanted, layer.weight, layer.bias, stride, padding=1)
-        if layer is not convolutions[-1]:
-            wanted = F.leaky_relu(instance_norm(wanted) if number else wanted, 0.2)  # the first has no norm
-    assert network(x).shape == (2, 1, side, side)
-    torch.testing.assert_close(network(x), wanted)
 
 
 @pytest.mark.parametrize(("n_layers", "field"), [(3, 70), (2, 34)])
@@ -228,44 +204,6 @@ def test_without_identity_loss_it_is_not_computed(build: Build) -> None:
 
 
 # --- who gets gradients ----------------------------------------------------------------------------------
-
-
-def test_which_loss_reaches_which_network(build: Build) -> None:
-    job = build()
-    losses, _ = graph_of(job, 0)
-    routes = {loss: {name for name, net in parts(job).items() if reaches(value, net)} for loss, value in losses.items()}
-    translators = {"f_xy", "f_yx"}
-    assert routes == {
-        "l_gan": translators,
-        "l_cycle": translators,
-        "l_identity": translators,
-        "l_d_x": {"d_x"},
-        "l_d_y": {"d_y"},
-    }
-
-
-def test_a_step_of_one_side_leaves_the_other_alone(build: Build) -> None:
-    """Neither weights nor gradients of the discriminators change in the translators' step, nor the reverse."""
-    job = build()
-    sides = {"translators": [job.f_xy, job.f_yx], "judges": [job.d_x, job.d_y]}
-    plain, order = job.descend, []
-
-    def descend(name: str, loss: Tensor) -> None:
-        order.append(name)
-        (others,) = (networks for side, networks in sides.items() if side != name)
-        before = [state_of(network) for network in parts(job).values()]
-        kept = [deepcopy(parameter.grad) for network in others for parameter in network.parameters()]
-        plain(name, loss)
-        changed = [network for old, network in zip(before, parts(job).values(), strict=True) if not same(old, network)]
-        assert changed == sides[name]
-        for old, parameter in zip(kept, (p for network in others for p in network.parameters()), strict=True):
-            assert old is parameter.grad is None or torch.equal(old, parameter.grad)  # type: ignore[arg-type]
-
-    job.descend = descend  # type: ignore[method-assign]
-    job.step(0)
-    job.step(1)
-    assert order == ["translators", "judges"] * 2
-    assert all(parameter.requires_grad for network in parts(job).values() for parameter in network.parameters())
 
 
 # --- the history -----------------------------------------------------------------------------------------
@@ -365,19 +303,6 @@ def test_discriminators_see_the_history_and_translators_the_newest(build: Build)
         assert torch.equal(judged, torch.cat([real, shown]))
         assert not torch.equal(shown, fooled)
         assert torch.equal(twin.images, job.histories[name].images)  # type: ignore[arg-type]
-
-
-def test_every_process_keeps_the_same_history(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    fakes = numbered(range(8))
-    job = build()
-    whole = job.remembered("x", fakes, 5)
-    assert numbers_of(whole) != [*range(8)]
-    monkeypatch.setattr(train_cyclegan, "gather", lambda mine: fakes)
-    for rank in range(2):
-        monkeypatch.setattr(stabilisers, "rank", lambda rank=rank: rank)
-        one = build()
-        assert torch.equal(one.remembered("x", fakes.chunk(2)[rank], 5), whole.chunk(2)[rank])
-        assert torch.equal(one.histories["x"].images, job.histories["x"].images)  # type: ignore[arg-type]
 
 
 # --- optimisers and rates --------------------------------------------------------------------------------

@@ -10,11 +10,9 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
 import torch
 
-from charreg.training import batches, distributed
-from charreg.training.batches import Stream, my_share
+from charreg.training import distributed
 from training_fixtures import Run, Workshop, free_port
 
 pytest_plugins = ["training_fixtures"]
@@ -116,16 +114,6 @@ def test_torchrun_trains_in_float32_as_one_process_does(workshop: Workshop) -> N
     workshop.run("finetune_joint", "alone", env=EVERY_ROW)
     assert difference(workshop, "alone", "torchrun") <= 1e-5
     assert '"processes": 2' in (out / "curves/timings.json").read_text()
-
-
-def test_shares_make_up_the_global_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Stream(10, 6, 0, "pairs")
-    monkeypatch.setattr(batches, "world_size", lambda: 3)
-    shares = []
-    for rank in range(3):
-        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
-        shares += my_share(stream.indices(4)).tolist()
-    assert shares == stream.indices(4).tolist()
 
 
 def test_alone_every_exchange_is_the_identity() -> None:

@@ -18,8 +18,8 @@ from charreg.core.faces import FaceSet, open_faces
 from charreg.core.models import load_model, save_model
 from charreg.training import distributed
 from charreg.training.loop import Training
-from conftest import TRAININGS, draw_genuine_faces, draw_hr_faces, make_job, params_of
-from training_fixtures import BATCH_NORM, EVERYTHING_ON, SCHEDULE, ForkServer, free_port, mark_faces
+from conftest import TRAININGS, draw_genuine_faces, draw_hr_faces, graph_of, make_job, params_of, reaches
+from training_fixtures import BATCH_NORM, EVERYTHING_ON, NO_BATCH_NORM, SCHEDULE, ForkServer, free_port, mark_faces
 
 pytest_plugins = ["training_fixtures"]
 
@@ -122,6 +122,54 @@ FROZEN = {
     "srgan": ["content"],
     "fsrnet": ["content"],
 }
+ROUTES = {  # the losses that reach a network with a gradient, at the last step
+    "centreface": {"centreface": "l_recognition", "head": "l_recognition"},
+    "matcher": {"centreface": "l_recognition", "head": "l_recognition"},
+    "sr_module": {"super_resolver": "l_sr l_adv", "image_discriminator": "l_d_sr"},
+    "inverse_cr": {"inverse_regulariser": "l_inv", "inverse_discriminator": "l_d_inv"},
+    "characteristic": {"regulariser": "l_cr reconstruction", "discriminator": "l_d"},
+    "cr": {
+        "super_resolver": "l_sr l_cr_sr l_cr_gan",
+        "regulariser": "l_cr l_cr_sr l_cr_gan",
+        "discriminator": "l_d",
+        "feature_discriminator": "l_df",
+        "image_discriminator": "l_d_sr",
+    },
+    "wo_cr": {
+        "super_resolver": "l_sr l_cr_sr l_cr_gan",
+        "feature_discriminator": "l_df",
+        "image_discriminator": "l_d_sr",
+    },
+    "wo_sr_ri_joint": {
+        "super_resolver": "l_sr",
+        "regulariser": "l_cr",
+        "discriminator": "l_d",
+        "image_discriminator": "l_d_sr",
+    },
+    "vdsr": {"super_resolver": "l_sr"},
+    "srgan": {"super_resolver": "l_sr l_content l_adv", "discriminator": "l_d"},
+    "fsrnet": {"super_resolver": "l_coarse l_fine l_prior l_content l_adv", "image_discriminator": "l_d"},
+    "sicnn": {"super_resolver": "l_sr l_si", "cnn_r": "l_r_hr l_r_sr", "classifier": "l_r_hr l_r_sr"},
+    "cyclegan": {
+        "super_resolver": "l_gan l_cycle l_identity",
+        "back_translator": "l_gan l_cycle l_identity",
+        "d_x": "l_d_x",
+        "d_y": "l_d_y",
+    },
+    "csri": {
+        "super_resolver": "l_sr l_id_syn l_id_native",
+        "recogniser": "l_id_syn l_id_native",
+        "synthetic_head": "l_id_syn",
+        "native_head": "l_id_native",
+    },
+    "lrgan": {
+        "high_to_low": "hl_pixel hl_gan",
+        "super_resolver": "lh_pixel lh_gan",
+        "lr_discriminator": "l_d_lr",
+        "hr_discriminator": "l_d_hr",
+    },
+}
+ROUTES["wo_ul"] = ROUTES["cr"]
 PARTS = {  # of a resume state: one that a training could forget
     "centreface": "network.head/",
     "matcher": "optimiser.sgd/",
@@ -276,6 +324,49 @@ def test_every_weight_trains_but_what_is_frozen(name: str, whole: Callable[[str]
         assert same(frozen[key], network.state_dict()), key  # parameters and batch statistics
         assert not any(layer.training for layer in network.modules() if not [*layer.children()])
         assert not any(parameter.requires_grad or id(parameter) in held for parameter in network.parameters())
+
+
+@every
+def test_a_step_of_an_optimiser_moves_its_weights_and_touches_no_others(name: str, faces: Faces) -> None:
+    """Neither the weights nor the gradients of other networks change, frozen ones included."""
+    job = started(name, faces).job
+    everything = [p for network in (*job.networks.values(), *frozen_of(job).values()) for p in network.parameters()]
+    plain, order = job.descend, []
+
+    def descend(optimiser: str, loss: Tensor) -> None:
+        order.append(optimiser)
+        mine = {id(p) for group in job.optimisers[optimiser].param_groups for p in group["params"]}
+        others = [parameter for parameter in everything if id(parameter) not in mine]
+        before = [(parameter.detach().clone(), deepcopy(parameter.grad)) for parameter in others]
+        plain(optimiser, loss)
+        for (value, gradient), parameter in zip(before, others, strict=True):
+            assert torch.equal(value, parameter)
+            assert gradient is parameter.grad is None or torch.equal(gradient, parameter.grad)  # type: ignore[arg-type]
+
+    job.descend = descend  # type: ignore[method-assign]
+    for step in (0, STEPS - 1):
+        job.step(step)
+    assert set(order) == set(job.optimisers) - {"vdsr"}  # which has another way
+
+
+@every
+def test_each_loss_reaches_its_networks(name: str, faces: Faces) -> None:
+    """Discriminators get generated faces detached, and generators reach through them without training them.
+
+    Without batch norm, whose statistics carry gradients from one part of a mixed batch to the other.
+    """
+    options = {**NO_BATCH_NORM, "peers.lrgan.order": "together", "peers.lrgan.output": "tanh"}
+    job = started(name, faces, **options).job
+    losses, totals = graph_of(job, STEPS - 1)
+    found = {
+        key: [loss for loss, value in losses.items() if loss != "joint" and reaches(value, network)]
+        for key, network in job.networks.items()
+    }
+    assert {key: names for key, names in found.items() if names} == {k: v.split() for k, v in ROUTES[name].items()}
+    descended = {
+        key for key, network in job.networks.items() if any(reaches(loss, network) for loss in totals.values())
+    }
+    assert descended == set(ROUTES[name])
 
 
 @every

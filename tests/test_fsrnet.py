@@ -34,9 +34,7 @@ from charreg.peers.fsrnet import (
     l_prior,
 )
 from charreg.photos import detection
-from charreg.training import batches
 from charreg.training.loop import Training
-from charreg.training.objectives import generator_loss
 from charreg.training.signals import psnr
 from conftest import count, draw_hr_faces, graph_of, reaches, rouse, state_of, unchanged
 
@@ -164,44 +162,6 @@ def test_blocks_do_not_share_their_weights(build: Build) -> None:
         assert torch.equal(first.body[0].weight, second.body[0].weight) is alike
 
 
-def test_the_residual_block_has_no_activation_after_its_sum() -> None:
-    block, x = FsrResidualBlock(4), torch.randn(2, 4, 8, 8)
-    assert [type(layer) for layer in block.body] == [nn.Conv2d, BatchNorm, nn.ReLU, nn.Conv2d, BatchNorm]
-    conv1, norm1, _, conv2, norm2 = block.eval().body
-    torch.testing.assert_close(block(x), x + norm2(conv2(F.relu(norm1(conv1(x))))))
-
-
-def test_the_bottleneck_normalises_first_and_halves_inside() -> None:
-    for before in (4, 8):
-        block, x = Bottleneck(before, 8).eval(), torch.randn(2, before, 4, 4)
-        assert [type(layer) for layer in block.body] == [BatchNorm, nn.ReLU, nn.Conv2d] * 3
-        convolutions = [layer for layer in block.body if isinstance(layer, nn.Conv2d)]
-        assert [layer.kernel_size[0] for layer in convolutions] == [1, 3, 1]
-        assert [layer.out_channels for layer in convolutions] == [4, 4, 8]
-        assert isinstance(block.skip, nn.Identity if before == 8 else nn.Conv2d)
-        torch.testing.assert_close(block(x), block.skip(x) + block.body(x))
-
-
-def test_the_hourglass_is_recursive() -> None:
-    """Written out; pooling by maximum, enlarging by repetition, a bottleneck on every skip."""
-    network, x = Hourglass(4, depth=3).eval(), torch.randn(2, 4, 32, 32)
-    sizes: list[int] = []
-    for module in network.modules():
-        if isinstance(module, Bottleneck):
-            module.register_forward_hook(lambda _, inputs, output: sizes.append(output.shape[-1]))
-
-    def written_out(glass: nn.Module, x: Tensor) -> Tensor:
-        if isinstance(glass, Bottleneck):
-            return glass(x)
-        y = glass.inside[3](written_out(glass.inside[2], glass.inside[1](F.max_pool2d(x, 2))))
-        return glass.skip(x) + y.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-
-    found = network(x)
-    assert sorted(sizes) == [4, 4, 4, *[8] * 3, *[16] * 3, 32]
-    assert found.shape == x.shape
-    torch.testing.assert_close(found, written_out(network, x))
-
-
 def test_the_prior_network_stacks_two_hourglasses_of_depth_three_at_32x32() -> None:
     network = FSRNet()
     kinds = [type(layer) for layer in network.prior]
@@ -211,34 +171,6 @@ def test_the_prior_network_stacks_two_hourglasses_of_depth_three_at_32x32() -> N
     assert (head.kernel_size, head.stride, head.out_channels) == ((7, 7), (2, 2), 64)
     assert isinstance(network.prior[3].skip, nn.Conv2d)  # 64 to 128
     assert (network.maps.in_channels, network.maps.out_channels, network.maps.kernel_size) == (128, 5, (1, 1))
-
-
-def test_the_other_parts_have_the_published_layout() -> None:
-    network = FSRNet()
-    head = [nn.Conv2d, BatchNorm, nn.ReLU]
-    assert [type(layer) for layer in network.coarse] == [*head, *[FsrResidualBlock] * 3, nn.Conv2d]
-    assert [type(layer) for layer in network.encoder] == [*head, *[FsrResidualBlock] * 12, nn.Conv2d]
-    deconvolution = [nn.ConvTranspose2d, BatchNorm, nn.ReLU]
-    assert [type(layer) for layer in network.decoder] == [*head, *deconvolution, *[FsrResidualBlock] * 3, nn.Conv2d]
-    assert [network.coarse[0].stride, network.encoder[0].stride, network.decoder[0].stride] == [(1, 1), (2, 2), (1, 1)]
-    assert (network.decoder[3].kernel_size, network.decoder[3].stride) == ((4, 4), (2, 2))
-
-
-@pytest.mark.parametrize("output", ["linear", "residual"])
-def test_the_parts_are_joined_as_published(output: Any) -> None:
-    """Coarse face, encoder beside prior network, decoder of both; `residual` adds bicubic to both faces."""
-    network, A = FSRNet(4, **LAYOUT, output=output).eval(), some_faces()
-    rouse(network)
-    start = up(A) if output == "residual" else 0
-    y_c = network.coarse(up(A)) + start
-    f, p = network.encoder(y_c), network.prior(y_c)
-    assert (f.shape, p.shape) == ((2, 4, 32, 32), (2, 8, 32, 32))
-    found = network.stages(A)
-    assert [x.shape for x in found] == [(2, 3, 64, 64), (2, 3, 64, 64), (2, 5, 32, 32)]
-    torch.testing.assert_close(found.coarse, y_c)
-    torch.testing.assert_close(found.prior, network.maps(p))
-    torch.testing.assert_close(found.fine, network.decoder(torch.cat([f, p], dim=1)) + start)
-    assert torch.equal(network(A), found.fine)  # what is measured
 
 
 def test_residual_starts_at_bicubic_and_linear_does_not() -> None:
@@ -279,12 +211,6 @@ def test_the_decoder_takes_the_prior_features_not_the_maps() -> None:
         assert not torch.allclose(before.prior, after.prior)
         assert torch.equal(before.fine, after.fine) is not moves
         assert ("maps" in parts_reached(network.stages(A).fine.square().sum(), network)) is moves
-
-
-def test_batch_statistics_are_those_of_the_global_batch() -> None:
-    norms = [module for module in FSRNet(4, **LAYOUT).modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) > 20
-    assert all(isinstance(norm, BatchNorm) for norm in norms)
 
 
 # --- heat maps -------------------------------------------------------------------------------------------
@@ -386,17 +312,6 @@ def test_sigma_is_that_of_the_maps(build: Build, marked_faces: FaceSet, make_par
         assert (maps.shape, known.shape) == ((8, 5, 32, 32), (8, 5))
         assert (maps.amax(dim=(2, 3)) == 1).all()  # at half the resolution of the index
         np.testing.assert_allclose(maps.sum(dim=(2, 3)), 2 * np.pi * sigma**2, rtol=0.02)
-
-
-def test_processes_share_the_maps_of_one_global_batch(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = build()
-    seen = recorded_maps(monkeypatch)
-    for rank, size in ((0, 1), (0, 2), (1, 2)):
-        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(batches, "world_size", lambda size=size: size)
-        graph_of(job)
-    assert len(seen[1]) == 2
-    assert torch.equal(seen[0], torch.cat(seen[1:]))
 
 
 # --- faces whose landmarks are not known -----------------------------------------------------------------
@@ -524,27 +439,6 @@ def test_the_gan_is_off_by_default_and_labelled(build: Build, make_params: Make,
     assert [*build().networks] == ["super_resolver"]
     assert build(gan=True).label == "FSRGAN (face-feature content loss)"
     assert build(gan=True, hr=unmarked_faces).label == "FSRGAN (no prior, face-feature content loss)"
-
-
-def test_which_loss_of_the_gan_reaches_which_network(build: Build) -> None:
-    """D is frozen while the generator steps, and the generator's face comes to D detached."""
-    job = build(gan=True)
-    losses, descended = graph_of(job)
-    fine = {"coarse", "encoder", "prior", "decoder"}
-    assert {name: parts_reached(loss, job.network) for name, loss in losses.items()} == {
-        "l_coarse": {"coarse"},
-        "l_prior": {"coarse", "prior", "maps"},
-        "l_fine": fine,
-        "l_content": fine,
-        "l_adv": fine,
-        "l_d": set(),
-    }
-    assert [name for name, loss in losses.items() if reaches(loss, job.d)] == ["l_d"]
-    assert [name for name, loss in descended.items() if reaches(loss, job.d)] == ["d"]
-    assert not any(parameter.requires_grad for parameter in job.content.parameters())
-    assert all(parameter.requires_grad for parameter in job.d.parameters())  # again
-    y = job.network(job.pairs.batch(0)[0])
-    assert reaches(generator_loss(job.d(y)), job.d)  # the trap: D not frozen
 
 
 def test_a_step_of_the_gan_is_the_published_loss(build: Build) -> None:

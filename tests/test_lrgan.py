@@ -15,10 +15,8 @@ from charreg.core.resampling import ds, ds_area, up
 from charreg.networks.blocks import ResidualBlock
 from charreg.networks.centreface import CentreFace
 from charreg.networks.super_resolver import SuperResolver
-from charreg.peers import lrgan as train_lrgan
 from charreg.peers.base import PeerInputs
 from charreg.peers.lrgan import LOSSES, HighToLow, TrainLrgan, hinge_discriminator, hinge_generator, standard_normal
-from charreg.training import augment as stabilisers
 from charreg.training.loop import Training
 from conftest import (
     Recorder,
@@ -27,7 +25,6 @@ from conftest import (
     draw_genuine_faces,
     draw_hr_faces,
     graph_of,
-    reaches,
     rouse,
     same,
     state_of,
@@ -225,48 +222,6 @@ def test_a_step_is_the_published_loss(build: Build) -> None:
 # --- who learns from what, and when ----------------------------------------------------------------------
 
 
-def test_which_loss_reaches_which_network(build: Build) -> None:
-    job = build(**TANH)
-    losses, _ = graph_of(job, 0)
-    routes = {loss: {name for name, net in parts(job).items() if reaches(value, net)} for loss, value in losses.items()}
-    assert routes == {
-        "l_d_lr": {"d_lr"},
-        "hl_pixel": {"hl"},
-        "hl_gan": {"hl"},
-        "l_d_hr": {"d_hr"},
-        "lh_pixel": {"lh"},
-        "lh_gan": {"lh"},
-    }
-    H = job.pairs.batch(0)[1]
-    attached = F.mse_loss(job.lh(job.hl(H, job.noise(0))), H)  # the trap: LH would teach HL to make its task easy
-    assert reaches(attached, job.hl)
-
-
-def test_a_step_of_one_network_leaves_the_others_alone(build: Build) -> None:
-    """Neither weights nor gradients of any other change, whichever steps."""
-    job = build(**TANH)
-    plain, order = job.descend, []
-
-    def descend(name: str, loss: Tensor) -> None:
-        order.append(name)
-        before = {
-            key: [(p.detach().clone(), deepcopy(p.grad)) for p in net.parameters()] for key, net in parts(job).items()
-        }
-        plain(name, loss)
-        for key, network in parts(job).items():
-            for (_, gradient), parameter in zip(before[key], network.parameters(), strict=True):
-                if key != name:
-                    assert gradient is parameter.grad is None or torch.equal(gradient, parameter.grad)  # type: ignore[arg-type]
-            old = [value for value, _ in before[key]]
-            assert any(not torch.equal(a, b) for a, b in zip(old, network.parameters(), strict=True)) is (key == name)
-
-    job.descend = descend  # type: ignore[method-assign]
-    job.step(0)
-    job.step(1)
-    assert order == ["d_lr", "hl", "d_hr", "lh"] * 2
-    assert all(parameter.requires_grad for network in parts(job).values() for parameter in network.parameters())
-
-
 def test_together_all_learn_and_in_halves_one_pair_after_the_other(build: Build) -> None:
     for order, step, names in (
         ("together", HL, "hl d_lr lh d_hr"),
@@ -343,16 +298,6 @@ def test_noise_is_drawn_anew_for_every_batch(build: Build) -> None:
     many = standard_normal(2000, "words")
     assert many.mean().item() == pytest.approx(0, abs=0.01)
     assert many.std().item() == pytest.approx(1, abs=0.01)
-
-
-def test_processes_share_the_noise_of_one_global_batch(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = build(batch=4)
-    whole, shares = job.noise(5), []
-    monkeypatch.setattr(train_lrgan, "world_size", lambda: 2)
-    for rank in range(2):
-        monkeypatch.setattr(stabilisers, "rank", lambda rank=rank: rank)
-        shares.append(job.noise(5))
-    assert torch.equal(whole, torch.cat(shares))
 
 
 def darken(job: TrainLrgan) -> None:

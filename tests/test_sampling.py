@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from charreg.training import batches
 from charreg.core.faces import FaceSet
 from charreg.core.params import Params
 from charreg.core.resampling import resize_image
 from charreg.core.seeding import torch_seed
 from charreg.core.tensors import to_images, to_tensor
 from charreg.training import augment as stabilisers
+from charreg.training import batches
 from charreg.training.augment import Augment
-from charreg.training.batches import Genuine, Pairs, Stream, my_share, take
+from charreg.training.batches import Genuine, Pairs, Stream, take
 from conftest import draw_face
 
 CPU = torch.device("cpu")
@@ -99,12 +99,6 @@ def test_shares_of_the_processes_make_up_the_global_batch(
         assert len(mine[0]) == 8 // processes
     for whole, pieces in zip((A, H, G, shown), zip(*parts, strict=True), strict=True):
         torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-6)
-
-
-def test_shares_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "world_size", lambda: 2)
-    monkeypatch.setattr(batches, "rank", lambda: 1)
-    assert my_share(np.arange(8)).tolist() == [4, 5, 6, 7]
 
 
 def test_levels_survive_the_round_trip() -> None:

@@ -17,20 +17,17 @@ from charreg.core.params import Params
 from charreg.core.resampling import up
 from charreg.core.tensors import to_tensor
 from charreg.networks.centreface import CentreFace
-from charreg.peers import sicnn as train_sicnn
 from charreg.peers.base import PeerInputs
 from charreg.peers.sicnn import (
     AngularClassifier,
     CnnH,
     CnnR,
-    DenseBlock,
     ResidualPair,
     TrainSicnn,
     l_a_softmax,
     l_super_identity,
     psi,
 )
-from charreg.training import batches
 from charreg.training.loop import Training
 from charreg.training.signals import psnr
 from conftest import count, draw_hr_faces, graph_of, reaches, state_of, unchanged
@@ -99,17 +96,6 @@ def test_published_sizes() -> None:
     assert count(CnnR(layers=20)) == 15_854_912
 
 
-def test_a_dense_block_sees_all_layers_before() -> None:
-    block, x = DenseBlock(3, first=4, growth=2, layers=3), some_faces()
-    y = block.first(x)
-    for layer in block.layers:
-        y = torch.cat([y, layer(y)], dim=1)
-    assert y.shape == (2, block.channels, 16, 16)
-    assert block.channels == 4 + 3 * 2
-    torch.testing.assert_close(block(x), y)
-    assert torch.equal(block(x)[:, :4], block.first(x))
-
-
 def test_cnn_h_has_the_published_layout() -> None:
     """Two doublings, where the original has three for x8."""
     network = CnnH()
@@ -133,17 +119,6 @@ def test_cnn_h_has_the_published_layout() -> None:
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
 
 
-def test_the_parts_of_cnn_h_are_joined_as_published() -> None:
-    network, A = CnnH(0.0625), some_faces()
-    x = network.double1(network.dense1(A))
-    assert x.shape == (2, 16, 32, 32)
-    x = network.double2(network.dense2(x))
-    assert x.shape == (2, 16, 64, 64)
-    x = network.tail(network.dense3(x))
-    torch.testing.assert_close(network(A), torch.tanh(x))
-    assert network(A).shape == (2, 3, 64, 64)
-
-
 def test_residual_starts_at_bicubic_and_tanh_does_not() -> None:
     A = some_faces()
     assert torch.equal(CnnH(0.0625, output="residual")(A), up(A))
@@ -165,12 +140,6 @@ def test_cnn_r_has_the_published_layout(layers: Any, pairs: tuple[int, ...]) -> 
     assert network.features(H).shape == (2, 32, 4, 4)
     torch.testing.assert_close(network(H), network.linear(network.features(H).flatten(1)))
     assert network(H).shape == (2, 8)
-
-
-def test_a_residual_pair_has_no_activation_after_its_sum() -> None:
-    pair, x = ResidualPair(4), drawn(2, 4, 8, 8)
-    conv1, prelu1, conv2, prelu2 = pair.body
-    torch.testing.assert_close(pair(x), x + prelu2(conv2(prelu1(conv1(x)))))
 
 
 # --- A-Softmax -------------------------------------------------------------------------------------------
@@ -315,25 +284,6 @@ def test_every_weight_trains(build: Build) -> None:
     assert not any(any(unchanged(before[name], network)) for name, network in job.networks.items())
 
 
-@pytest.mark.parametrize("step", [APART, JOINT])
-def test_which_loss_reaches_which_network(build: Build, step: int) -> None:
-    job = build()
-    losses, descended = graph_of(job, step)
-    assert [*descended] == ["cnn_r", "cnn_h"]  # CNN_R steps first
-    recogniser = {"cnn_r", "classifier"}
-    assert {name: reached(loss, job) for name, loss in descended.items()} == {
-        "cnn_r": recogniser,
-        "cnn_h": {"super_resolver"},
-    }
-    assert {name: reached(loss, job) for name, loss in losses.items()} == {
-        "l_sr": {"super_resolver"},
-        "l_si": {"super_resolver"} if step == JOINT else set(),  # through CNN_R, which is fixed but not cut off
-        "l_r_hr": recogniser,
-        "l_r_sr": recogniser if step == JOINT else set(),
-    }
-    assert all(parameter.requires_grad for network in job.networks.values() for parameter in network.parameters())
-
-
 def test_the_step_of_cnn_r_does_not_go_back_into_cnn_h(build: Build) -> None:
     """S comes detached; in one graph, the trap, CNN_H would help to recognise and then have no graph left."""
     job = build()
@@ -349,30 +299,6 @@ def test_the_step_of_cnn_r_does_not_go_back_into_cnn_h(build: Build) -> None:
     assert all(parameter.grad is not None for parameter in job.cnn_h.parameters())
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         S.square().mean().backward()
-
-
-def test_each_optimiser_moves_its_own_networks_only(build: Build) -> None:
-    """CNN_R's parameters and gradients stand still while CNN_H steps."""
-    job = build()
-    plain, moved = job.descend, []
-
-    def descend(name: str, loss: Tensor) -> None:
-        before = {key: state_of(network) for key, network in job.networks.items()}
-        kept = [None if x.grad is None else x.grad.clone() for x in job.cnn_r.parameters()]
-        plain(name, loss)
-        moved.append((name, {key for key, state in before.items() if not all(unchanged(state, job.networks[key]))}))
-        if name == "cnn_h":
-            after = [parameter.grad for parameter in job.cnn_r.parameters()]
-            assert all(torch.equal(a, b) for a, b in zip(kept, after, strict=True))  # type: ignore[arg-type]
-
-    job.descend = descend  # type: ignore[method-assign]
-    for step in (APART, JOINT):
-        job.step(step)
-    assert moved == [("cnn_r", {"cnn_r", "classifier"}), ("cnn_h", {"super_resolver"})] * 2
-
-    A, H = job.pairs.batch(JOINT)  # the trap: CNN_R not fixed
-    loss = l_super_identity(job.cnn_r(job.cnn_h(A)), job.cnn_r(H), torch.full((4,), 0.25))
-    assert reached(loss, job) == {"super_resolver", "cnn_r"}
 
 
 def test_steps_apart_are_the_published_losses(build: Build) -> None:
@@ -453,25 +379,6 @@ def test_faces_without_a_name_train_no_classifier(build: Build, eight_faces: Fac
     assert nobody == 0
 
 
-def test_processes_share_the_losses_of_one_global_batch(
-    build: Build, eight_faces: FaceSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their mean is that of the whole batch, however the faces with a name fall to them."""
-    names = [name if face in (0, 1, 4) else "" for face, name in enumerate(eight_faces.identities)]
-    job = build(hr=with_identities(eight_faces, names), batch=8)
-    shares = [job.labels[job.pairs.stream.indices(JOINT)][half] >= 0 for half in (slice(4), slice(4, 8))]
-    assert shares[0].sum() != shares[1].sum()
-    found = []
-    for rank, size in ((0, 1), (0, 2), (1, 2)):
-        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
-        for module in (batches, train_sicnn):
-            monkeypatch.setattr(module, "world_size", lambda size=size: size)
-        found.append(graph_of(job, JOINT)[0])
-    whole, *parts = found
-    for name in LOSSES:
-        torch.testing.assert_close((parts[0][name] + parts[1][name]) / 2, whole[name])
-
-
 @pytest.mark.parametrize("names", [[""] * 8, ["Ann"] * 8, ["Ann", *[""] * 7]])
 def test_without_identities_cnn_h_trains_alone_and_the_label_says_so(
     build: Build, eight_faces: FaceSet, names: list[str]
@@ -493,26 +400,6 @@ def test_without_identities_cnn_h_trains_alone_and_the_label_says_so(
 
 
 # --- optimisers and rates --------------------------------------------------------------------------------
-
-
-def test_the_optimisers_are_built_as_declared(build: Build) -> None:
-    job = build(optim="adam", lr=3e-4, betas=[0.7, 0.9], recogniser_lr=0.02, momentum=0.8, weight_decay=2e-4)
-    assert job.rates == {"cnn_h": 3e-4, "cnn_r": 0.02}
-    adam, sgd = job.optimisers["cnn_h"], job.optimisers["cnn_r"]
-    assert isinstance(adam, torch.optim.Adam)
-    assert (adam.defaults["betas"], adam.defaults["weight_decay"]) == ((0.7, 0.9), 0)
-    assert isinstance(sgd, torch.optim.SGD)
-    assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.8, 2e-4)
-    held = [id(parameter) for group in sgd.param_groups for parameter in group["params"]]
-    assert held == [id(x) for network in (job.cnn_r, job.classifier) for x in network.parameters()]
-
-    both = build(optim="sgd", lr=0.01, momentum=0.8, weight_decay=2e-4)
-    sgd = both.optimisers["cnn_h"]
-    assert isinstance(sgd, torch.optim.SGD)
-    assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.8, 2e-4)
-    assert both.rates == {"cnn_h": 0.01, "cnn_r": 0.01}
-    losses = both.step(JOINT)
-    assert all(loss.isfinite() for loss in losses.values())
 
 
 def test_rates_of_the_domain_integrated_phase(build: Build) -> None:

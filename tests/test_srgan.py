@@ -103,11 +103,6 @@ def test_the_discriminator_has_the_published_layout(pooling: Any) -> None:
     assert [layer.out_features for layer in network.linear if isinstance(layer, nn.Linear)] == [64, 1]
 
 
-def test_batch_statistics_are_those_of_the_global_batch() -> None:
-    norms = [m for network in (SrganGenerator(4, 2), SrganDiscriminator(4)) for m in network.modules()]
-    assert all(isinstance(norm, BatchNorm) for norm in norms if isinstance(norm, nn.BatchNorm2d))
-
-
 # --- two phases ------------------------------------------------------------------------------------------
 
 
@@ -123,16 +118,6 @@ def test_srresnet_comes_first_then_the_gan(build: Build) -> None:
         assert [losses[name].item() > 0 for name in ("l_d", "l_content", "l_adv")] == [gan] * 3
         assert not any(unchanged(generator, job.generator))
         assert all(unchanged(judge, job.d)) is not gan
-
-
-def test_the_first_phase_is_the_mean_squared_error(build: Build) -> None:
-    job = build()
-    descended: list[Tensor] = []
-    job.descend = lambda name, loss: descended.append(loss.detach())  # type: ignore[method-assign]
-    A, H = job.pairs.batch(0)
-    S = deepcopy(job.generator)(A)
-    job.step(0)
-    torch.testing.assert_close(descended, [(S - H).square().mean().detach()])
 
 
 def test_a_gan_step_is_the_published_loss(build: Build) -> None:
@@ -164,29 +149,6 @@ def test_a_gan_step_is_the_published_loss(build: Build) -> None:
     whole = 0.7 * wanted["l_sr"] + 0.006 * wanted["l_content"] + 1e-3 * wanted["l_adv"]
     torch.testing.assert_close(descended["generator"], whole, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(descended["d"], wanted["l_d"], rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("only", [*WEIGHTS, None])
-def test_who_gets_gradients(build: Build, only: str | None) -> None:
-    """Each term alone reaches the whole generator; none of them D, nor the network of the content loss."""
-    job = build(**{name: float(name == only) for name in WEIGHTS})
-    plain = job.descend
-
-    def descend(name: str, loss: Tensor) -> None:
-        if name == "d":
-            plain(name, loss)
-            assert all(parameter.grad is None for parameter in job.generator.parameters())  # S came detached
-            return
-        judge = [parameter.grad.clone() for parameter in job.d.parameters()]  # type: ignore[union-attr]
-        loss.backward()
-        assert all(torch.equal(a, b.grad) for a, b in zip(judge, job.d.parameters(), strict=True))  # type: ignore[arg-type]
-        assert all(parameter.grad is None for parameter in job.content.parameters())
-        largest = [parameter.grad.abs().max().item() for parameter in job.generator.parameters()]  # type: ignore[union-attr]
-        assert all(value > 0 for value in largest) if only else not any(largest)
-
-    job.descend = descend  # type: ignore[method-assign]
-    job.step(GAN_STEP)
-    assert all(parameter.requires_grad for parameter in job.d.parameters())
 
 
 def test_rates(build: Build) -> None:

@@ -109,25 +109,6 @@ def test_a_stop_at_every_step_changes_nothing(tmp_path: Path) -> None:
     assert sheets[0] == sheets[1] == [f"sheet-{step:07d}.png" for step in (5, 10, 12)]
 
 
-def test_forgetting_any_part_of_the_state_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = tensors_of(train(Toy(), scratch_in(tmp_path / "whole")))
-    restore = Training.restore
-    for number, part in enumerate(("average.regulariser/module", "optimiser", "running_mean")):
-
-        def forgetful(self: Training, tensors: Mapping[str, Any], note: Mapping[str, Any], part: str = part) -> None:
-            fresh = {**Training(Toy()).tensors(), **tensors}
-            blank = {name: torch.zeros_like(value) if part in name else value for name, value in fresh.items()}
-            restore(self, blank, note)
-
-        folder = tmp_path / str(number)
-        with pytest.raises(SystemExit):
-            train(Toy(), scratch_in(folder), stop_after=7)
-        monkeypatch.setattr(Training, "restore", forgetful)
-        found = tensors_of(train(Toy(), scratch_in(folder)))
-        monkeypatch.setattr(Training, "restore", restore)
-        assert any(not torch.equal(found[name], wanted[name]) for name in wanted), part
-
-
 def test_the_curves_are_means_and_unknown_signals_are_absent(tmp_path: Path) -> None:
     done = train(Toy(), scratch_in(tmp_path))
     assert [row["step_number"] for row in done.curves] == [2.0, 7.0, 10.5]  # steps 0-4, 5-9, 10-11

@@ -15,7 +15,6 @@ from charreg.networks.centreface import CentreFace
 from charreg.networks.deep_residual import Vdsr
 from charreg.peers.base import PeerInputs
 from charreg.peers.vdsr import TrainVdsr
-from charreg.training import batches, distributed
 from charreg.training.loop import Training
 from charreg.training.signals import psnr
 from conftest import advanced, count, draw_hr_faces, rouse
@@ -110,22 +109,6 @@ def test_the_loss_is_half_the_squared_error(build: Build, colour: str, optim: st
     torch.testing.assert_close(descended[0].detach(), wanted / 2, rtol=1e-4, atol=1e-6)
 
 
-def test_the_summed_loss_does_not_depend_on_the_number_of_processes(
-    build: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Gradients are averaged over processes, so the mean of their losses has to be the sum over the global batch."""
-    job = build(**ORIGINAL)
-    descended: list[Tensor] = []
-    job.descend_cut = lambda loss: descended.append(loss.detach())  # type: ignore[method-assign]
-    job.step(0)
-    for rank in range(2):
-        monkeypatch.setattr(batches, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(batches, "world_size", lambda: 2)
-        job.step(0)
-    whole, *halves = descended
-    torch.testing.assert_close(torch.stack(halves).mean(), whole)
-
-
 def test_the_original_recipe_cuts_values_to_theta_over_the_rate(build: Build) -> None:
     """At every rate; and clip_norm, which would shrink a summed gradient to nothing, stays out of it."""
     job = build(**ORIGINAL, clip_norm=1e-9)
@@ -135,17 +118,6 @@ def test_the_original_recipe_cuts_values_to_theta_over_the_rate(build: Build) ->
         training.advance()
         largest = max(parameter.grad.abs().max().item() for parameter in job.network.parameters())  # type: ignore[union-attr]
         assert largest == pytest.approx(bound)
-
-
-def test_gradients_are_averaged_before_they_are_cut(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-
-    def average_gradients(parameters: Any) -> None:
-        seen.append(max(parameter.grad.abs().max().item() for parameter in parameters))
-
-    monkeypatch.setattr(distributed, "average_gradients", average_gradients)
-    build(**ORIGINAL).step(0)
-    assert seen[0] > 1e-3 / 0.1
 
 
 def test_rates_of_both_recipes(build: Build) -> None:
