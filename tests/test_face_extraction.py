@@ -334,10 +334,10 @@ def test_boxes_name_the_portraits_identity(toy_params: Params) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_artificial_and_genuine_faces_lie_alike_whoever_was_drawn(stages: Stages, seed: int) -> None:
     """Measured by the detector at the same size; landmarks of the large portrait would lie 0.3 px further away."""
-    few = {"packaged_photos.people": {"hr_train": 8, "train": 8}, "packaged_photos.photos": {"train": 4}}
+    few = {"packaged_photos.people": {"hr_train": 5, "train": 5}, "packaged_photos.photos": {"train": 3}}
     make_packaged_photos(stages.folder, params_of(few).packaged_photos, seed)
     hr = stages.hr(stages.folder / "portraits/hr_train", "hr", "packaged", **{"hr_faces.copies": 1})
     lr = stages.lr(stages.folder / "photos/train", "lr", "packaged", role="train")
     agreement = compare_geometry(hr, lr)
-    assert min(agreement.artificial.count, agreement.genuine.count) >= 80
+    assert min(agreement.artificial.count, agreement.genuine.count) >= 50
     check_agreement(agreement, 0.7)

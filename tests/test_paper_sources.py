@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from charreg.core.faces import Pixels
 from charreg.core.params import PackagedPhotosOptions
 from charreg.core.profiles import apply_profile, read_profile
 from charreg.photos.crowds import make_packaged_photos
@@ -20,76 +21,67 @@ from test_pipeline import Project, copy_project
 pytestmark = [pytest.mark.dvc, pytest.mark.long]
 
 PHOTOS = {"train": 8, "web": 6, "cctv": 6}
-Boxes = dict[str, list[dict[str, str]]]
 
 
-def boxes_of(folder: Path) -> Boxes:
-    found: Boxes = {path.name: [] for path in sorted(folder.glob("*.jpg"))}
+def pixels_of(path: Path, size: tuple[int, int] | None = None) -> Pixels:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize(size or image.size, Image.Resampling.BICUBIC))
+
+
+def boxes_of(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """Box (left, top, width, height, whole px) and number of the person of every face, by photograph."""
+    found: dict[str, list[tuple[str, str]]] = {path.name: [] for path in sorted(folder.glob("*.jpg"))}
     with open(folder / "boxes.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            found[row["photo"]].append(row)
+            box = " ".join(str(round(float(row[key]))) for key in ("left", "top", "width", "height"))
+            found[row["photo"]].append((box, row["identity"].removeprefix("s")))
     return found
-
-
-def box_cells(row: dict[str, str]) -> list[str]:
-    return [str(round(float(row[key]))) for key in ("left", "top", "width", "height")]
 
 
 def as_celeba(portraits: Path, root: Path) -> None:
     """Portraits of 178x218 with numbered people, all in the official text files."""
     (root / "img_align_celeba").mkdir(parents=True)
-    paths = sorted(portraits.glob("*/*.pgm"))
-    names = [f"{i + 1:06}.jpg" for i in range(len(paths))]
-    for name, path in zip(names, paths, strict=True):
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB").resize((178, 218), Image.Resampling.BICUBIC))
-        (root / "img_align_celeba" / name).write_bytes(jpeg(pixels))
     points = "66 109 131 111 98 142 76 166 121 166"  # of these faces, which fill more of the picture than CelebA's
-    lines = [str(len(names)), "columns", *(f"{name}  {points}" for name in names)]
+    paths = {f"{i:06}.jpg": path for i, path in enumerate(sorted(portraits.glob("*/*.pgm")), 1)}
+    for name, path in paths.items():
+        (root / "img_align_celeba" / name).write_bytes(jpeg(pixels_of(path, (178, 218))))
+    lines = [str(len(paths)), "columns", *(f"{name}  {points}" for name in paths)]
     (root / "list_landmarks_align_celeba.txt").write_text("\n".join(lines) + "\n")
-    people = [path.parent.name.removeprefix("s") for path in paths]
-    pairs = [f"{name} {person}\n" for name, person in zip(names, people, strict=True)]
+    pairs = [f"{name} {path.parent.name.removeprefix('s')}\n" for name, path in paths.items()]
     (root / "identity_CelebA.txt").write_text("".join(pairs))
 
 
 def as_helen(portraits: Path, root: Path) -> None:
-    images = {}
-    for path in sorted(portraits.glob("*/*.pgm")):
-        with Image.open(path) as image:
-            images[f"{path.parent.name}_{path.stem}"] = np.asarray(
-                image.convert("RGB").resize((184, 224), Image.Resampling.BICUBIC)
-            )
+    paths = sorted(portraits.glob("*/*.pgm"))
+    images = {f"{path.parent.name}_{path.stem}": pixels_of(path, (184, 224)) for path in paths}
     write_helen(root, dict.fromkeys(images, (20.0, 50.0, 140.0)), images)
 
 
 def as_wider(photos: Path, root: Path) -> None:
     """Crowds in train and val, one photograph without a box in test."""
     (root / "wider_face_split").mkdir(parents=True)
-    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for i, (name, rows) in enumerate(boxes_of(photos).items()):
-        part = ("train", "train", "val")[i % 3] if i else "test"
+    lists: dict[str, list[str]] = {"train_bbx_gt": [], "val_bbx_gt": [], "test_filelist": []}
+    for i, (name, faces) in enumerate(boxes_of(photos).items()):
+        listing = ("train_bbx_gt", "train_bbx_gt", "val_bbx_gt")[i % 3] if i else "test_filelist"
         place = f"0--Parade/0_Parade_{i}.jpg"
-        path = root / f"WIDER_{part}" / "images" / place
+        path = root / f"WIDER_{listing.partition('_')[0]}" / "images" / place
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / name, path)
-        faces = [" ".join([*box_cells(row), *"000000"]) for row in rows]
-        lists[part] += [place] if part == "test" else [place, str(len(faces)), *faces]
-    for part, name in (("train", "train_bbx_gt"), ("val", "val_bbx_gt"), ("test", "test_filelist")):
-        (root / "wider_face_split" / f"wider_face_{name}.txt").write_text("\n".join(lists[part]) + "\n")
+        lists[listing] += [place, str(len(faces)), *(f"{box} 0 0 0 0 0 0" for box, _ in faces)] if i else [place]
+    for listing, lines in lists.items():
+        (root / "wider_face_split" / f"wider_face_{listing}.txt").write_text("\n".join(lines) + "\n")
 
 
 def as_pipa(photos: Path, root: Path) -> None:
     """Heads with numbered people in all four parts, two albums."""
     lines = []
-    for i, (name, rows) in enumerate(boxes_of(photos).items()):
+    for i, (name, heads) in enumerate(boxes_of(photos).items()):
         subset, album = i % 4, 1000 + i % 2
         folder = root / ("leftover", "train", "val", "test")[subset]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / name, folder / f"{album}_{i}.jpg")
-        for row in rows:
-            person = row["identity"].removeprefix("s")
-            lines.append(" ".join([str(album), str(i), *box_cells(row), person, str(subset)]))
-    (root / "index.txt").write_text("\n".join(lines) + "\n")
+        lines += [f"{album} {i} {box} {person} {subset}\n" for box, person in heads]
+    (root / "index.txt").write_text("".join(lines))
 
 
 def as_surveillance(photos: Path, root: Path) -> None:
@@ -98,11 +90,7 @@ def as_surveillance(photos: Path, root: Path) -> None:
     (root / "gate").mkdir(parents=True)
     for path in paths[::2]:
         shutil.copy(path, root / "gate" / f"frame{int(path.stem)}.jpg")
-    with_pixels = []
-    for path in paths[1::2]:
-        with Image.open(path) as image:
-            with_pixels.append(np.asarray(image.convert("RGB")))
-    write_video(root / "yard" / "morning.mp4", pictures=with_pixels)
+    write_video(root / "yard" / "morning.mp4", pictures=[pixels_of(path) for path in paths[1::2]])
 
 
 @pytest.fixture(scope="module")
