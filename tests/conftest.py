@@ -26,7 +26,7 @@ from charreg.cr.train_centreface import TrainCentreface
 from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import Discriminator
 from charreg.networks.super_resolver import SuperResolver
-from charreg.peers.base import PeerInputs, job_of
+from charreg.peers.base import PeerInputs, PeerJob, job_of
 from charreg.training.loop import Training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -301,6 +301,27 @@ def make_job(name: str, params: Params, hr: FaceSet, genuine: FaceSet) -> Any:
     recogniser = first.centreface.networks["centreface"]
     assert isinstance(recogniser, CentreFace)
     return job_of(name)(params, PeerInputs(hr, genuine, recogniser), cpu)
+
+
+def build_peer(job: type[PeerJob], options: Mapping[str, Any], inputs: PeerInputs, seed: int = 0) -> Any:
+    """The job of a compared system with changed options."""
+    changes = {f"peers.{job.name}.{key}": value for key, value in options.items()}
+    return job(params_of(changes, seed=seed), inputs, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> PeerInputs:
+    """8 HR faces of two people, 8 genuine faces of others, and a recogniser."""
+    folder = tmp_path_factory.mktemp("eight")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        recogniser = CentreFace(0.0625, 8, batch_norm=True)
+    return PeerInputs(draw_hr_faces(folder / "hr", 2), draw_genuine_faces(folder / "lr", 2), recogniser)
+
+
+@pytest.fixture(scope="session")
+def eight_faces(inputs: PeerInputs) -> FaceSet:
+    return inputs.hr
 
 
 # --- looking at a step -----------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from charreg.core.faces import Pixels
 from charreg.core.params import Params
 from charreg.core.resampling import resize_image, up
 from charreg.core.seeding import torch_seed
-from charreg.networks.centreface import CentreFace
 from charreg.peers.base import PeerInputs
 from charreg.peers.cyclegan import (
     ImageHistory,
@@ -33,8 +32,6 @@ from charreg.training.loop import Training
 from conftest import (
     Recorder,
     count,
-    draw_genuine_faces,
-    draw_hr_faces,
     graph_of,
     smooth_images,
 )
@@ -61,14 +58,6 @@ def seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> PeerInputs:
-    """8 HR faces and 8 genuine faces of other people."""
-    folder = tmp_path_factory.mktemp("faces")
-    hr, genuine = draw_hr_faces(folder / "hr", people=2), draw_genuine_faces(folder / "lr", people=2)
-    return PeerInputs(hr, genuine, CentreFace(0.0625, 8))  # it uses no recogniser
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from charreg.core.faces import FaceSet
 from charreg.core.params import Params
 from charreg.core.resampling import up
 from charreg.core.tensors import to_tensor
-from charreg.networks.centreface import CentreFace
 from charreg.peers.base import PeerInputs
 from charreg.peers.sicnn import (
     AngularClassifier,
@@ -30,7 +29,7 @@ from charreg.peers.sicnn import (
 )
 from charreg.training.loop import Training
 from charreg.training.signals import psnr
-from conftest import count, draw_hr_faces, graph_of, reaches, state_of, unchanged
+from conftest import build_peer, count, graph_of, reaches, state_of, unchanged
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]
@@ -50,19 +49,13 @@ APART, JOINT = 3, 4  # the last step of TINY that trains the networks apart, the
 LOSSES = ["l_sr", "l_si", "l_r_hr", "l_r_sr"]
 
 
-@pytest.fixture(scope="module")
-def eight_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
-    return draw_hr_faces(tmp_path_factory.mktemp("faces") / "hr", people=2, photos=4)
-
-
 @pytest.fixture
-def build(eight_faces: FaceSet, make_params: Make) -> Build:
+def build(inputs: PeerInputs) -> Build:
     """A tiny job with changed options or faces."""
 
-    def build(seed: int = 0, hr: FaceSet = eight_faces, **options: Any) -> TrainSicnn:
-        changes = {f"peers.sicnn.{key}": value for key, value in {**TINY, **options}.items()}
-        inputs = PeerInputs(hr, eight_faces, CentreFace(0.0625, 8))  # it uses neither genuine faces nor our recogniser
-        return TrainSicnn(make_params(changes, seed=seed), inputs, CPU)
+    def build(hr: FaceSet = inputs.hr, **options: Any) -> TrainSicnn:
+        job: TrainSicnn = build_peer(TrainSicnn, {**TINY, **options}, replace(inputs, hr=hr))
+        return job
 
     return build
 
@@ -313,34 +306,21 @@ def test_steps_apart_are_the_published_losses(build: Build) -> None:
 
 
 def test_a_joint_step_is_the_published_losses(build: Build, make_params: Make) -> None:
-    """Every term written out, from copies of the networks made before they step; CNN_R has stepped before CNN_H."""
     assert make_params().peers["sicnn"].alpha == 8  # type: ignore[attr-defined]
     job = build(alpha=8.0)
-    cnn_h, classifier = deepcopy(job.cnn_h), deepcopy(job.classifier)
-    recognisers, descended, plain = [deepcopy(job.cnn_r)], {}, job.descend
-
-    def descend(name: str, loss: Tensor) -> None:
-        plain(name, loss)
-        descended[name] = loss.detach()
-        recognisers.append(deepcopy(job.cnn_r))
-
-    job.descend = descend  # type: ignore[method-assign]
-    losses = job.step(JOINT)
-    A, H = job.pairs.batch(JOINT)
-    labels, _ = job.identities(JOINT)
-    with torch.no_grad():
-        S = cnn_h(A)
-        (first, later), annealing = recognisers[:2], job.annealing(JOINT)
-        wanted = {
-            "l_sr": (S - H).square().mean(),
-            "l_si": (unit(later(S)) - unit(later(H))).square().sum(dim=1).mean(),
-            "l_r_hr": F.cross_entropy(classifier(first(H), labels, annealing), labels),
-            "l_r_sr": F.cross_entropy(classifier(first(S), labels, annealing), labels),
-        }
-    for name, value in wanted.items():
-        torch.testing.assert_close(losses[name].detach(), value, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(descended["cnn_r"], wanted["l_r_hr"] + wanted["l_r_sr"], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(descended["cnn_h"], wanted["l_sr"] + 8 * wanted["l_si"], rtol=1e-4, atol=1e-6)
+    losses, totals = graph_of(job, JOINT)
+    (A, H), (labels, _), annealing = job.pairs.batch(JOINT), job.identities(JOINT), job.annealing(JOINT)
+    S = job.cnn_h(A)
+    of_S, of_H = job.cnn_r(S), job.cnn_r(H)
+    wanted = {
+        "l_sr": (S - H).square().mean(),
+        "l_si": (unit(of_S) - unit(of_H)).square().sum(dim=1).mean(),
+        "l_r_hr": F.cross_entropy(job.classifier(of_H, labels, annealing), labels),
+        "l_r_sr": F.cross_entropy(job.classifier(of_S, labels, annealing), labels),
+    }
+    torch.testing.assert_close(losses, wanted, rtol=1e-4, atol=1e-6)
+    both = {"cnn_r": wanted["l_r_hr"] + wanted["l_r_sr"], "cnn_h": wanted["l_sr"] + 8 * wanted["l_si"]}
+    torch.testing.assert_close(totals, both, rtol=1e-4, atol=1e-6)
 
 
 # --- identities ------------------------------------------------------------------------------------------

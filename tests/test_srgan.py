@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet
-from charreg.core.params import Params
 from charreg.core.resampling import up
 from charreg.networks.blocks import BatchNorm
 from charreg.networks.centreface import CentreFace
@@ -24,7 +23,7 @@ from charreg.peers.base import PeerInputs
 from charreg.peers.srgan import SrganDiscriminator, SrganGenerator, TrainSrgan
 from charreg.training.loop import Training
 from charreg.training.signals import in_batches, psnr
-from conftest import count, draw_hr_faces, state_of, unchanged
+from conftest import build_peer, count, graph_of, state_of, unchanged
 
 CPU = torch.device("cpu")
 Build = Callable[..., TrainSrgan]
@@ -46,11 +45,6 @@ WEIGHTS = ("pixel_weight", "content_weight", "adv_weight")
 VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels and convolutions before each pooling
 
 
-@pytest.fixture(scope="module")
-def eight_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
-    return draw_hr_faces(tmp_path_factory.mktemp("faces") / "hr", people=2, photos=4)
-
-
 def drawn_recogniser() -> CentreFace:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -58,15 +52,9 @@ def drawn_recogniser() -> CentreFace:
 
 
 @pytest.fixture
-def build(eight_faces: FaceSet, make_params: Callable[..., Params]) -> Build:
+def build(inputs: PeerInputs) -> Build:
     """A small job with changed options."""
-
-    def build(seed: int = 0, **options: Any) -> TrainSrgan:
-        changes = {f"peers.srgan.{key}": value for key, value in {**SMALL, **options}.items()}
-        inputs = PeerInputs(eight_faces, eight_faces, drawn_recogniser())  # it uses no genuine faces
-        return TrainSrgan(make_params(changes, seed=seed), inputs, CPU)
-
-    return build
+    return lambda **options: build_peer(TrainSrgan, {**SMALL, **options}, inputs)
 
 
 def two_faces(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -121,34 +109,22 @@ def test_srresnet_comes_first_then_the_gan(build: Build) -> None:
 
 
 def test_a_gan_step_is_the_published_loss(build: Build) -> None:
-    """Every term written out, from copies of the networks made before the step."""
     job = build(pixel_weight=0.7)
-    generator, d, phi = deepcopy(job.generator), deepcopy(job.d), job.content
-    A, H = job.pairs.batch(GAN_STEP)
-    descended: dict[str, Tensor] = {}
-    plain = job.descend
-
-    def descend(name: str, loss: Tensor) -> None:
-        descended[name] = loss.detach()
-        plain(name, loss)
-
-    job.descend = descend  # type: ignore[method-assign]
-    losses = job.step(GAN_STEP)
-    with torch.no_grad():
-        S = generator(A)
-        wanted = {
-            "l_sr": (S - H).square().mean(),
-            "l_d": F.softplus(-d(H)).mean() + F.softplus(d(S)).mean(),
-            "l_content": phi.scale * (phi.maps(S) - phi.maps(H)).square().mean(),
-            "l_adv": F.softplus(-job.d(S)).mean(),  # D stepped before
-        }
-        swapped = F.softplus(d(H)).mean() + F.softplus(-d(S)).mean()
-    for name, value in wanted.items():
-        torch.testing.assert_close(losses[name].detach(), value, rtol=1e-4, atol=1e-6)
-    assert not torch.allclose(swapped, wanted["l_d"], rtol=1e-4)
+    losses, totals = graph_of(job, GAN_STEP)
+    (A, H), phi = job.pairs.batch(GAN_STEP), job.content
+    S = job.generator(A)
+    wanted = {
+        "l_sr": (S - H).square().mean(),
+        "l_d": F.softplus(-job.d(H)).mean() + F.softplus(job.d(S)).mean(),
+        "l_content": phi.scale * (phi.maps(S) - phi.maps(H)).square().mean(),
+        "l_adv": F.softplus(-job.d(S)).mean(),
+    }
+    torch.testing.assert_close(losses, wanted, rtol=1e-4, atol=1e-6)
     whole = 0.7 * wanted["l_sr"] + 0.006 * wanted["l_content"] + 1e-3 * wanted["l_adv"]
-    torch.testing.assert_close(descended["generator"], whole, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(descended["d"], wanted["l_d"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(totals, {"d": wanted["l_d"], "generator": whole}, rtol=1e-4, atol=1e-6)
+    swapped = F.softplus(job.d(H)).mean() + F.softplus(-job.d(S)).mean()
+    assert not torch.allclose(swapped, wanted["l_d"], rtol=1e-4)
+    torch.testing.assert_close(graph_of(job, 0)[1], {"generator": graph_of(job, 0)[0]["l_sr"]})  # SRResNet's
 
 
 def test_rates(build: Build) -> None:

@@ -8,16 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charreg.core.faces import FaceSet
-from charreg.core.params import Params
 from charreg.core.resampling import up
-from charreg.networks.centreface import CentreFace
 from charreg.networks.deep_residual import Vdsr
 from charreg.peers.base import PeerInputs
 from charreg.peers.vdsr import TrainVdsr
 from charreg.training.loop import Training
 from charreg.training.signals import psnr
-from conftest import advanced, count, draw_hr_faces, rouse
+from conftest import advanced, build_peer, count, rouse
 
 CPU = torch.device("cpu")
 Build = Callable[..., TrainVdsr]
@@ -26,21 +23,10 @@ ORIGINAL = {"optim": "sgd_clip", "lr": 0.1, "clip_theta": 1e-3}
 YCBCR = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # JFIF
 
 
-@pytest.fixture(scope="module")
-def eight_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
-    return draw_hr_faces(tmp_path_factory.mktemp("faces") / "hr", people=2, photos=4)
-
-
 @pytest.fixture
-def build(eight_faces: FaceSet, make_params: Callable[..., Params]) -> Build:
+def build(inputs: PeerInputs) -> Build:
     """A small job with changed options."""
-
-    def build(seed: int = 0, **options: Any) -> TrainVdsr:
-        changes = {f"peers.vdsr.{key}": value for key, value in {**SMALL, **options}.items()}
-        inputs = PeerInputs(eight_faces, eight_faces, CentreFace(0.0625, 8))  # of which it uses hr alone
-        return TrainVdsr(make_params(changes, seed=seed), inputs, CPU)
-
-    return build
+    return lambda **options: build_peer(TrainVdsr, {**SMALL, **options}, inputs)
 
 
 def trained(job: TrainVdsr) -> tuple[float, float]:
