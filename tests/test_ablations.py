@@ -1,11 +1,10 @@
 """The ablations of stage 2: what each row of Tables 4, 6 and 7 trains, and what it does not."""
 
-import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +21,10 @@ from charreg.core.resampling import ds
 from charreg.core.tensors import to_tensor
 from charreg.cr.finetune_joint import VARIANTS, FinetuneJoint, FirstStage
 from charreg.training.loop import Training
-from conftest import ROOT, advanced, draw_genuine_faces, draw_hr_faces, fresh_first_stage, make_job, same, state_of
+from conftest import advanced, draw_genuine_faces, draw_hr_faces, fresh_first_stage, make_job, same, state_of
+from training_fixtures import Workshop
+
+pytest_plugins = ["training_fixtures"]
 
 CPU = torch.device("cpu")
 Make = Callable[..., Params]
@@ -100,9 +102,7 @@ def test_networks_of_each_variant(build: Build, make_params: Make, variant: str)
     assert job.exports == job.averaged == EXPORTS[variant]
     assert job.name == variant
     assert hasattr(job, "phi_cr") == hasattr(job, "d") == (variant != "wo_cr")
-    assert same(
-        state_of(fresh_first_stage(params).sr_module.networks["super_resolver"]), job.phi_sr
-    )  # of the pretraining
+    assert same(state_of(fresh_first_stage(params).sr_module.networks["super_resolver"]), job.phi_sr)
     with_image_gan = build(variant, make_params({**PLAIN, "finetune_joint.keep_sr_adv": 0.1}))
     assert list(with_image_gan.networks) == [*NETWORKS[variant], "image_discriminator"]
 
@@ -308,62 +308,22 @@ def test_a_seed_goes_on_from_its_own_models(tmp_path: Path, toy_params: Params) 
     assert [model.info["seed"] for model in first.used().values()] == [7, 7, 7, 0]
 
 
-def run_stage(variant: str, folder: Path, folders: dict[str, Path], toy_file: Path) -> Path:
-    """stages/finetune_joint.py with the arguments dvc.yaml gives every variant."""
-    spec = importlib.util.spec_from_file_location("finetune_joint", ROOT / "stages/finetune_joint.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    places = {
-        "params": toy_file,
-        "hr": folder / "hr",
-        "lr": folder / "lr",
-        "super-resolver": folders["sr_module"],
-        "characteristic": folders["characteristic"],
-        "inverse": folders["inverse_cr"],
-        "centreface": folders["centreface"],
-        "out": folder / variant,
-        "curves": folder / "curves",
-    }
-    script.main(["--variant", variant, *(word for name, path in places.items() for word in (f"--{name}", str(path)))])
-    return folder / variant
-
-
-def test_the_stage_of_wo_cr_makes_a_method_without_phi_cr(
-    tmp_path: Path, toy_params: Params, toy_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    draw_hr_faces(tmp_path / "hr")
-    genuine = draw_genuine_faces(tmp_path / "lr")
-    folders = save_first_stage(tmp_path, toy_params)
+def test_the_stage_of_wo_cr_makes_a_method_without_phi_cr(workshop: Workshop, tmp_path: Path) -> None:
     for unused in ("characteristic", "inverse_cr"):
-        folders[unused] = tmp_path / "nothing"
-    out = run_stage("wo_cr", tmp_path, folders, toy_file)
-
-    note = json.loads((out / "model.json").read_text())
+        shutil.rmtree(workshop.folder / unused)
+    run = workshop.run("finetune_joint@wo_cr", "run")
+    assert run.code == 0, run.text
+    note = json.loads((run.out / "model/model.json").read_text())
     assert (note["job"], note["seed"]) == ("wo_cr", 0)
     assert list(note["networks"]) == ["super_resolver"]
     assert sorted(note["data"]) == ["centreface", "hr", "lr", "sr_module"]
-    assert {path.name for path in out.iterdir()} == {"model.json", "super_resolver.safetensors"}
-    assert (tmp_path / "curves/curves.tsv").read_text().split("\n")[0].split("\t") == [
-        "step",
-        "joint",
-        "l_sr",
-        "l_cr_sr",
-        "l_cr_gan",
-        "l_df",
-    ]
 
-    method = load_method(out, CPU)
-    G = to_tensor(np.asarray(genuine.images))
+    method, genuine = load_method(run.out / "model", CPU), open_faces(workshop.folder / "lr")
     assert method.phi_cr is None
     assert method.phi_sr is not None
+    G = to_tensor(np.asarray(genuine.images))
     with torch.no_grad():
-        S = method.super_resolve(G, "genuine")
-        assert torch.equal(S, method.phi_sr(G))
-    assert S.shape == (16, 3, 64, 64)
+        assert torch.equal(method.super_resolve(G, "genuine"), method.phi_sr(G))
     (tmp_path / "sr").mkdir()
     resolve_faces(method, genuine, tmp_path / "sr", "web", CPU)
     assert [path.name for path in (tmp_path / "sr").iterdir()] == ["web"]  # nothing was regulated
-    assert open_faces(tmp_path / "sr/web").images.shape == (16, 64, 64, 3)

@@ -149,14 +149,6 @@ def test_what_lrgan_spends_by_halves_is_the_sum_of_both_generators(make: Make) -
     assert (made["d_lr"], made["d_hr"]) == (2 * made["hl"], 2 * made["lh"])
 
 
-def test_lrgan_together_moves_both_generators_once_an_iteration(make: Make) -> None:
-    """As an iteration of CycleGAN moves both translators: the unit of the rule is an iteration, not a network."""
-    job = make("lrgan", **{"peers.lrgan.order": "together", "epoch_scale": 0.002})
-    made = steps_made(job)
-    assert made["hl"] == made["lh"] == job.iterations
-    assert (made["moved high_to_low"], made["moved super_resolver"]) == (made["hl"], made["lh"])
-
-
 def test_a_second_step_of_a_generator_is_counted(make: Make) -> None:
     class Greedy(TrainVdsr):
         def step(self, step: int) -> Losses:

@@ -16,7 +16,7 @@ from charreg.core.resampling import resize_image, up
 from charreg.core.tensors import to_images, to_tensor
 from charreg.cr.regulariser import Regulariser
 from charreg.networks.super_resolver import SuperResolver
-from conftest import draw_genuine_faces, fresh_model
+from conftest import fresh_model
 
 CPU = torch.device("cpu")
 
@@ -79,17 +79,6 @@ def test_artificial_faces_skip_phi_cr(recorded: Method, lr: Tensor) -> None:
     assert (S - wrong).abs().max() > 0.2
 
 
-@pytest.mark.parametrize(("domain", "passes"), [("genuine", 1), ("artificial", 0)])
-def test_images_pass_phi_cr_once_too(recorded: Method, genuine_faces: FaceSet, domain: str, passes: int) -> None:
-    images, regulated = resolve_images(recorded, genuine_faces.images, domain, CPU)  # type: ignore[arg-type]
-    lr = to_tensor(np.asarray(genuine_faces.images))
-    assert len(seen(recorded.phi_cr)) == passes
-    assert (regulated is not None) == bool(passes)
-    assert np.array_equal(images, to_images(up(lr - 0.25 * passes) + 0.125))
-    if regulated is not None:
-        assert np.array_equal(regulated, to_images(lr - 0.25))
-
-
 def test_clamping_waits_until_saving(genuine_faces: FaceSet) -> None:
     """R leaves [-1, 1], comes back through phi_sr, and no grey level is lost; clamped or rounded between, it would."""
     method = Method(phi_sr=Recorder(3.0, enlarge=True), phi_cr=Recorder(-3.0))
@@ -135,19 +124,12 @@ def test_the_sets_domain_decides_unless_overruled(
     resolved = open_faces(out / "web")
     assert np.array_equal(resolved.images, to_images(up(R) + 0.125))
     assert resolved.identities == faces.identities
-    assert list(resolved.index["photo"]) == list(faces.index["photo"])
+    assert resolved.index.equals(faces.index)
     assert resolved.meta["of"] == digest_of_faces(faces)
     if regulates:
         regulated = open_faces(out / "web_regulated")
         assert np.array_equal(regulated.images, to_images(R))
         assert regulated.identities == faces.identities
-
-
-def test_methods_without_phi_cr_write_no_regulated_faces(genuine_faces: FaceSet, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    resolve_faces(Method(Recorder(0.0, enlarge=True), None), genuine_faces, out, "web", CPU, "on")
-    assert [path.name for path in out.iterdir()] == ["web"]
 
 
 def test_batches_do_not_change_the_faces(toy_params: Params, genuine_faces: FaceSet, tmp_path: Path) -> None:
@@ -188,13 +170,6 @@ def test_an_empty_set_stays_an_empty_set(recorded: Method, tmp_path: Path) -> No
         writer.notes = {"domain": "genuine"}
     resolve_faces(recorded, open_faces(folder), out, "web", CPU)
     assert len(open_faces(out / "web")) == len(open_faces(out / "web_regulated")) == 0
-
-
-def test_index_rows_survive(recorded: Method, tmp_path: Path) -> None:
-    faces = draw_genuine_faces(tmp_path / "faces", people=2, photos=2)
-    (tmp_path / "out").mkdir()
-    resolve_faces(recorded, faces, tmp_path / "out", "web", CPU)
-    assert open_faces(tmp_path / "out" / "web").index.equals(faces.index)
 
 
 def test_a_folder_without_super_resolver_is_no_method(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -292,17 +291,6 @@ def test_the_step_of_cnn_r_does_not_go_back_into_cnn_h(build: Build) -> None:
     assert all(parameter.grad is not None for parameter in job.cnn_h.parameters())
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         S.square().mean().backward()
-
-
-def test_steps_apart_are_the_published_losses(build: Build) -> None:
-    job = build()
-    cnn_h, cnn_r, classifier = (deepcopy(job.networks[name]) for name in ("super_resolver", "cnn_r", "classifier"))
-    A, H = job.pairs.batch(APART)
-    labels, _ = job.identities(APART)
-    _, descended = graph_of(job, APART)
-    torch.testing.assert_close(descended["cnn_h"], (cnn_h(A) - H).square().mean())
-    logits = classifier(cnn_r(H), labels, job.annealing(APART))
-    torch.testing.assert_close(descended["cnn_r"], F.cross_entropy(logits, labels))
 
 
 def test_a_joint_step_is_the_published_losses(build: Build, make_params: Make) -> None:

@@ -115,14 +115,6 @@ def test_the_curves_are_means_and_unknown_signals_are_absent(tmp_path: Path) -> 
     assert [row.keys() for row in done.signals] == [{"step", "size"}] * 3
 
 
-def test_a_finished_training_makes_no_step(tmp_path: Path) -> None:
-    train(Toy(), scratch_in(tmp_path))
-    again = train(job := Toy(), scratch_in(tmp_path))
-    assert job.rates_seen == []
-    assert again.done == 12
-    assert not again.exported()["regulariser"].training
-
-
 def test_what_is_exported_is_the_moving_average(tmp_path: Path) -> None:
     done = train(job := Toy(), scratch_in(tmp_path / "ema"))
     weight = next(job.network.parameters())

@@ -138,17 +138,6 @@ def carry_out(name: str, *words: Any) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (words[0], words[0]))
     elif name == "crash":
         crash_at(words[0])
-    elif name == "forget":  # what a resume state holds under a prefix
-        restore = training.Training.restore
-
-        def forgetful(self: Any, tensors: Mapping[str, torch.Tensor], note: Mapping[str, Any]) -> None:
-            forgotten = [key for key in tensors if key.startswith(words[0])]
-            assert forgotten, f"no state has {words[0]}"
-            fresh = self.tensors()
-            kept = {key: value for key, value in tensors.items() if key not in forgotten}
-            restore(self, {**kept, **{key: fresh[key] for key in forgotten if key in fresh}}, note)
-
-        training.Training.restore = forgetful
     elif name == "no_steps":  # whatever happens, nothing may be trained
 
         def refuse(self: Any) -> None:
