@@ -152,6 +152,9 @@ def test_lost_workers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- killed processes ------------------------------------------------------------------------------------
 
 
+PLACES = {"lr": ("photos/web", "web"), "hr": ("portraits/hr_train", "train")}
+
+
 class Extraction:
     """Real processes of one face stage that share an output folder and their scratch."""
 
@@ -160,7 +163,7 @@ class Extraction:
         folder.mkdir(exist_ok=True)
         self.stages = Stages(folder)
         self.out = folder / "faces"
-        place, role = ("photos/web", "web") if kind == "lr" else ("portraits/hr_train", "train")
+        place, role = PLACES[kind]
         self.arguments = self.stages.arguments(kind, raw / place, "faces", role)
 
     def start(self, executor: str = "serial") -> Run:
@@ -191,8 +194,8 @@ class Extraction:
 def test_killed_at_random_points_the_set_is_byte_identical(
     kind: str, count: int, kills: int, raw: Path, tmp_path: Path, server: ForkServer
 ) -> None:
-    whole = Extraction(kind, raw, tmp_path / "whole", server)
-    assert whole.start().wait(300).code == 0
+    place, role = PLACES[kind]
+    whole = getattr(Stages(tmp_path), kind)(raw / place, "whole", "packaged", role)
     parts = Extraction(kind, raw, tmp_path / "parts", server)
     dice = random.Random(kind)
     done = 0
@@ -207,7 +210,7 @@ def test_killed_at_random_points_the_set_is_byte_identical(
     ended = parts.start().wait(300)
     assert ended.code == 0, ended.text
     assert f"goes on with {done} of {count} photographs done" in ended.text
-    assert contents(parts.out) == contents(whole.out)
+    assert contents(parts.out) == contents(whole.folder)
     assert not journals(parts.folder)
     assert not list(parts.folder.glob(".faces.partial-*"))  # of the killed ones
 
