@@ -1,11 +1,11 @@
-"""k-means: what it finds, that a seed decides it, and its corner cases."""
+"""k-means of CSRI's pseudo identities: what it finds, that a seed decides it, and its corner cases."""
 
 import numpy as np
 import pytest
 from scipy.cluster.vq import kmeans2
 
 from charreg.core.errors import CharregError
-from charreg.peers import clustering
+from charreg.peers import csri
 from charreg.peers.csri import Points, first_centres, k_means, nearest, without_small
 
 
@@ -68,7 +68,7 @@ def test_first_centres_are_far_apart() -> None:
 def test_tables_of_distances_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     points, _ = heaps()
     whole = k_means(points, 6, 3)
-    monkeypatch.setattr(clustering, "CELLS", 40)  # six rows at a time
+    monkeypatch.setattr(csri, "CELLS", 40)  # six rows at a time
     assert np.array_equal(k_means(points, 6, 3), whole)
 
 

@@ -24,7 +24,17 @@ from charreg.peers.base import PeerInputs
 from charreg.peers.csri import UNKNOWN, IdentityHead, TrainCsri, l_csri, l_id
 from charreg.training.loop import Training
 from charreg.training.signals import psnr
-from conftest import Recorder, draw_genuine_faces, draw_hr_faces, graph_of, rouse, state_of, unchanged
+from conftest import (
+    Recorder,
+    advanced,
+    build_peer,
+    draw_genuine_faces,
+    draw_hr_faces,
+    graph_of,
+    rouse,
+    state_of,
+    unchanged,
+)
 
 CPU = torch.device("cpu")
 TOY = {"iterations": 8, "batch": 4, "width": 4, "depth": 3, "ema": 0.5}
@@ -44,12 +54,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> PeerInputs:
 
 
 @pytest.fixture
-def build(inputs: PeerInputs, make_params: Make) -> Build:
+def build(inputs: PeerInputs) -> Build:
     """A toy job, SR roused: `build({"native_ids": "none"}, genuine=faces)`."""
 
     def build(options: dict[str, Any] | None = None, seed: int = 0, **changed: Any) -> TrainCsri:
-        changes = {f"peers.csri.{key}": value for key, value in {**TOY, **(options or {})}.items()}
-        job = TrainCsri(make_params(changes, seed=seed), replace(inputs, **changed), CPU)
+        job: TrainCsri = build_peer(TrainCsri, {**TOY, **(options or {})}, replace(inputs, **changed), seed)
         rouse(job.sr)
         return job
 
@@ -297,7 +306,7 @@ def test_options_out_of_range_are_refused(build: Build) -> None:
     build({"batch": 5, "native_ids": "none"})
 
 
-def test_eight_pairs_are_learnt_in_pixels_and_identities(inputs: PeerInputs, make_params: Make, tmp_path: Path) -> None:
+def test_eight_pairs_are_learnt_in_pixels_and_identities(inputs: PeerInputs, tmp_path: Path) -> None:
     options = {
         **TOY,
         "iterations": 320,
@@ -308,11 +317,9 @@ def test_eight_pairs_are_learnt_in_pixels_and_identities(inputs: PeerInputs, mak
         "ema": 0.0,
         "lr_decay": "cosine",
     }
-    params = make_params({f"peers.csri.{key}": value for key, value in {**options, "shares": [0.4, 0.1]}.items()})
-    job = TrainCsri(params, replace(inputs, hr=draw_hr_faces(tmp_path / "hr", people=2)), CPU)
-    training = Training(job)
-    for _ in range(job.iterations):
-        training.advance()
+    given = replace(inputs, hr=draw_hr_faces(tmp_path / "hr", people=2))
+    job = build_peer(TrainCsri, {**options, "shares": [0.4, 0.1]}, given)
+    training = advanced(job)
     networks = {name: network.eval() for name, network in training.measured().items()}
     with torch.no_grad():
         signals = job.health(networks)

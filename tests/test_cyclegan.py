@@ -256,23 +256,6 @@ def test_an_exchange_is_a_function_of_the_generator() -> None:
     assert torch.equal(torch.get_rng_state(), state)  # the global one is left alone
 
 
-class Forgetful(ImageHistory):
-    """The trap: the original's list of images is in no state."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        for name, buffer in [*self.named_buffers()]:
-            self.register_buffer(name, buffer, persistent=False)
-
-
-@pytest.mark.parametrize("kind", [ImageHistory, Forgetful])
-def test_a_resumed_history_goes_on(kind: type[ImageHistory]) -> None:
-    history, resumed = kind(3), kind(3)
-    exchanges(history, 0, 0)
-    resumed.load_state_dict(deepcopy(history.state_dict()))
-    assert (exchanges(resumed, 20, 1) == exchanges(history, 20, 1)) is (kind is ImageHistory)
-
-
 def test_discriminators_see_the_history_and_translators_the_newest(build: Build) -> None:
     job = build(batch=4, history=2)
     for name in ("x", "y"):

@@ -119,14 +119,6 @@ def test_noise_makes_several_faces_of_one(output: Any) -> None:
     assert torch.equal(network(one, z), L)
 
 
-def test_tanh_is_bounded_and_the_residual_is_not() -> None:
-    network, (H, z) = rouse(HighToLow(4, "none", "residual"), scale=3.0), faces_and_noise()
-    assert isinstance(network, HighToLow)
-    assert network(H, z).abs().max() > 1
-    network.output = "tanh"
-    assert network(H, z).abs().max() <= 1
-
-
 def test_residual_outputs_start_at_the_pixel_target_and_at_bicubic(build: Build) -> None:
     job, (H, z) = build(), faces_and_noise()
     L = job.hl(H, z)
@@ -324,25 +316,6 @@ def test_the_pixel_target_links_a_face_to_its_own_content(build: Build, kind: ty
     contrast, wanted = (x - x.mean(dim=0) for x in (L, ds_area(H)))
     kept = ((contrast * wanted).sum() / wanted.square().sum()).item()  # 1: faces differ as they do, 0: not at all
     assert kept > 0.7 if kind is TrainLrgan else abs(kept) < 0.3
-
-
-class Swapped(TrainLrgan):
-    """The trap: the generated faces for the real ones."""
-
-    def compete(
-        self, generator: str, judge: str, real: Tensor, fake: Tensor, target: Tensor, both: bool
-    ) -> dict[str, Tensor]:
-        return super().compete(generator, judge, fake.detach(), real, target, False)
-
-
-@pytest.mark.parametrize("kind", [TrainLrgan, Swapped])
-def test_genuine_and_hr_faces_are_the_real_ones(build: Build, inputs: PeerInputs, kind: type[TrainLrgan]) -> None:
-    job = build(kind=kind, on=in_daylight(inputs), batch=4, iterations=10, lr=4e-3)
-    darken(job)
-    job.rates |= {"hl": 0.0, "lh": 0.0}
-    found = signals_of(advanced(job, 10))
-    for d in ("d_lr", "d_hr"):
-        assert (found[f"{d}_real"] > found[f"{d}_fake"] + 0.1) is (kind is TrainLrgan)
 
 
 # --- optimisers ------------------------------------------------------------------------------------------
