@@ -397,22 +397,6 @@ def test_which_loss_reaches_which_part(build: Build) -> None:
     assert parts_reached(descended["fsrnet"], job.network) == set(PARTS)
 
 
-def test_the_loss_is_the_published_one(build: Build, make_params: Make) -> None:
-    options = make_params().peers["fsrnet"]
-    assert (options.fine_weight, options.prior_weight) == (1, 1)  # type: ignore[attr-defined]
-    job = build(fine_weight=0.7, prior_weight=0.3)
-    y_c, y, prior = deepcopy(job.network).stages(job.pairs.batch(2)[0])
-    _, H = job.pairs.batch(2)
-    maps, _ = job.landmarks.maps(job.pairs.stream.indices(2), job.pairs.stream.flips(2))
-    losses, descended = graph_of(job, 2)
-    wanted = {"l_coarse": y_c - H, "l_fine": y - H, "l_prior": prior - maps}
-    assert [*losses] == [*wanted]
-    for name, error in wanted.items():
-        torch.testing.assert_close(losses[name], error.square().mean())
-    total = losses["l_coarse"] + 0.7 * losses["l_fine"] + 0.3 * losses["l_prior"]
-    torch.testing.assert_close(descended["fsrnet"], total)
-
-
 def test_options_out_of_range_are_refused(build: Build) -> None:
     build(depth=5)
     with pytest.raises(CharregError, match=r"peers.fsrnet.depth: .*less than or equal to 5"):
@@ -432,24 +416,30 @@ def test_the_gan_is_off_by_default_and_labelled(build: Build, make_params: Make,
     assert build(gan=True, hr=unmarked_faces).label == "FSRGAN (no prior, face-feature content loss)"
 
 
-def test_a_step_of_the_gan_is_the_published_loss(build: Build) -> None:
-    job = build(gan=True, adv_weight=0.3, content_weight=0.2)
+def test_a_step_is_the_published_loss(build: Build, make_params: Make) -> None:
+    """With the GAN, which adds two terms to the others'."""
+    options = make_params().peers["fsrnet"]
+    assert (options.fine_weight, options.prior_weight) == (1, 1)  # type: ignore[attr-defined]
+    job = build(gan=True, fine_weight=0.7, prior_weight=0.4, adv_weight=0.3, content_weight=0.2)
     job.d.eval()  # spectral norm moves with every pass in training
-    (A, H), phi = job.pairs.batch(1), job.content
     losses, totals = graph_of(job, 1)
-    y_c, S, _ = job.network.stages(A)
+    (A, H), phi, stream = job.pairs.batch(1), job.content, job.pairs.stream
+    y_c, S, prior = job.network.stages(A)
     wanted = {
         "l_coarse": (y_c - H).square().mean(),
         "l_fine": (S - H).square().mean(),
-        "l_prior": losses["l_prior"],
+        "l_prior": (prior - job.landmarks.maps(stream.indices(1), stream.flips(1))[0]).square().mean(),
         "l_content": phi.scale * (phi.maps(S) - phi.maps(H)).square().mean(),
         "l_d": F.softplus(-job.d(H)).mean() + F.softplus(job.d(S)).mean(),
         "l_adv": F.softplus(-job.d(S)).mean(),
     }
     torch.testing.assert_close(losses, wanted, rtol=1e-4, atol=1e-6)
-    total = sum(wanted[name] for name in ("l_coarse", "l_fine", "l_prior"))
-    total = total + 0.2 * wanted["l_content"] + 0.3 * wanted["l_adv"]
-    torch.testing.assert_close(totals, {"d": wanted["l_d"], "fsrnet": total}, rtol=1e-4, atol=1e-6)
+    total = wanted["l_coarse"] + 0.7 * wanted["l_fine"] + 0.4 * wanted["l_prior"]
+    whole = total + 0.2 * wanted["l_content"] + 0.3 * wanted["l_adv"]
+    torch.testing.assert_close(totals, {"d": wanted["l_d"], "fsrnet": whole}, rtol=1e-4, atol=1e-6)
+    plain, descended = graph_of(build(fine_weight=0.7, prior_weight=0.4), 1)
+    torch.testing.assert_close(plain, {name: wanted[name] for name in plain}, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(descended, {"fsrnet": total}, rtol=1e-4, atol=1e-6)
 
 
 # --- it learns -------------------------------------------------------------------------------------------
