@@ -1,10 +1,7 @@
 """CycleGAN (Zhu et al., ICCV 2017) between enlarged genuine faces X = UP(G) and HR faces Y = H, never paired.
 
-F_xy and F_yx translate, D_x and D_y judge with least squares; the super-resolver is F_xy(UP(.)).
-
-CycleGAN's networks (Zhu et al., ICCV 2017, section 4 and appendix) at 64x64, and what its discriminators remember.
-
-Instance norm has no parameters of its own and treats every image alone: any batches may share one pass.
+F_xy and F_yx translate, D_x and D_y judge with least squares; the super-resolver is F_xy(UP(.)). Instance norm has no
+parameters and treats every image alone, so that any batches may share one pass.
 """
 
 from collections.abc import Mapping

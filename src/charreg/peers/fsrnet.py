@@ -1,10 +1,8 @@
-"""FSRNet on artificial pairs and the landmarks of their HR faces (Chen et al., CVPR 2018).
+"""FSRNet (Chen et al., CVPR 2018), from 128x128 and x8 to 64x64 and x4: landmarks guide the fine image.
 
-L = mse(y_c, H) + fine_weight * mse(y, H) + prior_weight * l_prior, by RMSprop. `gan`: FSRGAN, which adds
-content_weight * content(y, H) + adv_weight * E[sp(-D(y))]. Landmarks are used in training only, and come from the
-index of the HR set.
-
-FSRNet (Chen et al., CVPR 2018), adapted from 128x128 and x8 to 64x64 and x4: face priors guide the fine image.
+L = mse(y_c, H) + fine_weight * mse(y, H) + prior_weight * l_prior, by RMSprop, on artificial pairs. `gan`: FSRGAN,
+which adds content_weight * content(y, H) + adv_weight * E[sp(-D(y))]. Landmarks come from the index of the HR set and
+are used in training only.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,9 @@
 """LRGAN (Bulat, Yang, Tzimiropoulos, ECCV 2018): learn to degrade HR faces as genuine LR ones are, then undo it.
 
-HL(H, z) looks like genuine faces G and LH takes it back to H; H and G are unpaired. At test time LH enlarges G.
+HL(H, z) looks like genuine faces G and LH, a `SuperResolver` with ReLU, takes it back to H; H and G are unpaired. At
+test time LH enlarges G.
     HL: pixel_weight * mse(avgpool4x4(H), HL(H, z)) + gan_weight * -E[D_lr(HL(H, z))]
     LH: pixel_weight * mse(H, LH(HL(H, z)))         + gan_weight * -E[D_hr(LH(HL(H, z)))], HL(H, z) detached
-
-HL, LRGAN's high-to-low generator (Bulat, Yang, Tzimiropoulos, ECCV 2018); its LH is `SuperResolver` with ReLU.
 """
 
 from collections.abc import Mapping

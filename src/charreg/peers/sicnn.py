@@ -1,9 +1,7 @@
 """SICNN (Zhang et al., ECCV 2018): CNN_H learns to keep the identity that CNN_R, trained along with it, sees.
 
-First CNN_R on H and CNN_H on L_SR side by side, then domain-integrated training: in every step CNN_R on S and H,
-then CNN_H on L_SR + alpha * L_SI with CNN_R fixed.
-
-SICNN (Zhang et al., ECCV 2018) for 16 -> 64: CNN_H hallucinates, CNN_R recognises, A-Softmax trains CNN_R.
+First CNN_R on H by A-Softmax and CNN_H on L_SR side by side, then domain-integrated training: in every step CNN_R on S
+and H, then CNN_H on L_SR + alpha * L_SI with CNN_R fixed.
 """
 
 import math

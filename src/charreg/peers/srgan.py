@@ -1,7 +1,4 @@
-"""SRGAN on artificial pairs (Ledig et al., CVPR 2017): SRResNet first, then content and adversarial losses.
-
-SRGAN's generator (alone: SRResNet) and discriminator (Ledig et al., CVPR 2017, figure 4).
-"""
+"""SRGAN (Ledig et al., CVPR 2017) on artificial pairs: SRResNet first, then content and adversarial losses."""
 
 from collections.abc import Mapping
 from pathlib import Path
