@@ -141,7 +141,7 @@ def test_every_path_of_the_command_is_a_dependency_or_an_output(name: str) -> No
         word for flag, word in pairwise(words) if flag.startswith("--") and ("/" in word or word.startswith("${item."))
     }
     named = set(map(str, stage["deps"]))
-    for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
+    for out in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
         named |= set(out) if isinstance(out, dict) else {out}
     for path in paths:
         known = any(path == other or other.startswith(f"{path}/") or path.startswith(f"{other}/") for other in named)
