@@ -179,14 +179,6 @@ def test_logits_are_those_of_the_published_loss() -> None:
         torch.testing.assert_close(classifier(features, labels, annealing), logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_small_lambda_is_a_strong_margin() -> None:
-    classifier, features, labels = AngularClassifier(8, 5), drawn(6, 8), torch.tensor([0, 1, 2, 3, 4, 0])
-    plain = F.cross_entropy(classifier.cosines(features) * features.norm(dim=1, keepdim=True), labels)
-    losses = [F.cross_entropy(classifier(features, labels, annealing), labels) for annealing in (1e6, 1500, 100, 5, 0)]
-    torch.testing.assert_close(losses[0], plain, rtol=1e-4, atol=1e-4)
-    assert all(a < b for a, b in pairwise(losses))
-
-
 def test_lambda_falls_from_1500_to_5(build: Build) -> None:
     """The margin is nearly off at first; t counts from 1 as in SphereFace's release."""
     job = build()
