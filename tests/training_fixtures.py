@@ -260,7 +260,7 @@ def forked(request: Mapping[str, Any]) -> None:
 
 
 def serve() -> None:
-    """Fork a run for every line of stdin; tell its PID, or its status when asked to look."""
+    """Fork a run for every line of stdin; tell its PID, or its status when asked to look. No run outlives stdin."""
     import matplotlib  # noqa: F401  what charreg will want is imported once, charreg itself by every run
     import pandas  # noqa: F401
     import PIL.Image  # noqa: F401
@@ -271,17 +271,22 @@ def serve() -> None:
     import torch.optim.swa_utils  # noqa: F401
     import tqdm  # noqa: F401
 
+    running: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "look" in request:
             pid, status = os.waitpid(request["look"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
+            running.discard(pid)
         else:
             answer = os.fork()
             if not answer:
                 forked(request)
+            running.add(answer)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
 
 
 # --- outside it ------------------------------------------------------------------------------------------
