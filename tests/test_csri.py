@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from charreg.core.embedding import embed_for_matching, embedder_of
 from charreg.core.errors import CharregError
@@ -123,22 +123,6 @@ def test_identity_loss_is_the_cross_entropy_of_labelled_faces() -> None:
 
 
 # --- what a step does ------------------------------------------------------------------------------------
-
-
-def test_phases_train_sr_then_the_synthetic_branch_then_both(build: Build) -> None:
-    trained = {ALONE: "sr", SYNTHETIC - 1: "sr", SYNTHETIC: "sr fr synthetic", BOTH - 1: "sr fr synthetic"}
-    trained |= {BOTH: "sr fr synthetic native", 7: "sr fr synthetic native"}
-    terms = {"sr": ["l_sr"], "fr": [], "synthetic": ["l_id_syn"], "native": ["l_id_native"]}
-    for step, names in trained.items():
-        job = build()
-        parts: dict[str, nn.Module] = {"sr": job.sr, "fr": job.fr, "synthetic": job.synthetic}
-        assert job.native is not None
-        parts["native"] = job.native
-        before = {name: state_of(network) for name, network in parts.items()}
-        losses = job.step(step)
-        assert " ".join(name for name, network in parts.items() if not all(unchanged(before[name], network))) == names
-        assert [*losses] == ["l_sr", "l_id_syn", "l_id_native"]
-        assert {name for name, loss in losses.items() if loss > 0} == {x for n in names.split() for x in terms[n]}
 
 
 def test_half_of_a_batch_is_synthetic_half_native_and_both_pass_as_one(build: Build, inputs: PeerInputs) -> None:

@@ -170,6 +170,26 @@ ROUTES = {  # the losses that reach a network with a gradient, at the last step
     },
 }
 ROUTES["wo_ul"] = ROUTES["cr"]
+PHASES = {  # at steps around the beginning of a phase: the networks that move, the losses that are not zero
+    "sr_module": {
+        1: ("super_resolver", "l_sr"),
+        2: ("super_resolver image_discriminator", "l_sr l_d_sr l_adv"),
+    },
+    "srgan": {3: ("super_resolver", "l_sr"), 4: ("super_resolver discriminator", "l_sr l_d l_content l_adv")},
+    "sicnn": {
+        3: ("super_resolver cnn_r classifier", "l_sr l_r_hr"),
+        4: ("super_resolver cnn_r classifier", "l_sr l_si l_r_hr l_r_sr"),  # CNN_R goes on learning
+    },
+    "csri": {
+        1: ("super_resolver", "l_sr"),
+        2: ("super_resolver recogniser synthetic_head", "l_sr l_id_syn"),
+        4: ("super_resolver recogniser synthetic_head native_head", "l_sr l_id_syn l_id_native"),
+    },
+    "lrgan": {
+        3: ("high_to_low lr_discriminator", "l_d_lr hl_pixel hl_gan"),
+        4: ("super_resolver hr_discriminator", "l_d_hr lh_pixel lh_gan"),
+    },
+}
 PARTS = {  # of a resume state: one that a training could forget
     "centreface": "network.head/",
     "matcher": "optimiser.sgd/",
@@ -367,6 +387,17 @@ def test_each_loss_reaches_its_networks(name: str, faces: Faces) -> None:
         key for key, network in job.networks.items() if any(reaches(loss, network) for loss in totals.values())
     }
     assert descended == set(ROUTES[name])
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_a_phase_trains_its_networks_on_its_losses(name: str, faces: Faces) -> None:
+    for step, (networks, losses) in PHASES[name].items():
+        job = started(name, faces, **{"peers.lrgan.output": "tanh"}).job
+        before = {key: state_of(network) for key, network in job.networks.items()}
+        found = job.step(step)
+        moved = {key for key, network in job.networks.items() if not same(before[key], network.state_dict())}
+        assert moved == set(networks.split())
+        assert [loss for loss, value in found.items() if value] == losses.split()
 
 
 @every

@@ -310,17 +310,6 @@ def test_df_trains_during_the_ramp(build: Build, make_params: Make) -> None:
     assert not same(phi_cr, job.phi_cr)
 
 
-def test_the_image_gan_waits_for_its_warm_up(build: Build, make_params: Make) -> None:
-    job = build("pretrain_sr", make_params({"pretrain_sr.adv_warmup": 0.5, "pretrain_sr.adv_weight": 1.0}))
-    start = state_of(job.d_sr)
-    for step in range(3):
-        assert job.step(step)["l_adv"] == 0
-        assert same(start, job.d_sr)
-    losses = job.step(3)
-    assert losses["l_adv"] > 0
-    assert not same(start, job.d_sr)
-
-
 def test_the_image_gan_has_the_published_form(build: Build, make_params: Make) -> None:
     """And can be switched off."""
     changes = {**PLAIN, "pretrain_sr.adv_warmup": 0.0, "pretrain_sr.adv_weight": 0.001}

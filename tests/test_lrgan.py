@@ -15,7 +15,7 @@ from charreg.core.resampling import ds, ds_area, up
 from charreg.networks.blocks import ResidualBlock
 from charreg.networks.super_resolver import SuperResolver
 from charreg.peers.base import PeerInputs
-from charreg.peers.lrgan import LOSSES, HighToLow, TrainLrgan, hinge_discriminator, hinge_generator, standard_normal
+from charreg.peers.lrgan import HighToLow, TrainLrgan, hinge_discriminator, hinge_generator, standard_normal
 from charreg.training.loop import Training
 from conftest import (
     Recorder,
@@ -24,8 +24,6 @@ from conftest import (
     count,
     graph_of,
     rouse,
-    same,
-    state_of,
 )
 
 CPU = torch.device("cpu")
@@ -185,26 +183,6 @@ def test_a_step_is_the_published_loss(build: Build) -> None:
 
 
 # --- who learns from what, and when ----------------------------------------------------------------------
-
-
-def test_together_all_learn_and_in_halves_one_pair_after_the_other(build: Build) -> None:
-    for order, step, names in (
-        ("together", HL, "hl d_lr lh d_hr"),
-        ("together", LH, "hl d_lr lh d_hr"),
-        ("halves", HL, "hl d_lr"),
-        ("halves", LH - 1, "hl d_lr"),
-        ("halves", LH, "lh d_hr"),
-        ("halves", 7, "lh d_hr"),
-    ):
-        job = build(order=order, norm="bn", **TANH)
-        before = {name: state_of(network) for name, network in parts(job).items()}
-        losses = job.step(step)
-        assert {name for name, network in parts(job).items() if not same(before[name], network)} == {*names.split()}
-        terms = {"hl": ("hl_pixel", "hl_gan"), "d_lr": ("l_d_lr",), "lh": ("lh_pixel", "lh_gan"), "d_hr": ("l_d_hr",)}
-        assert [*losses] == [*LOSSES]
-        assert {name for name, loss in losses.items() if loss} == {
-            term for name in names.split() for term in terms[name]
-        }
 
 
 def test_a_finished_high_to_low_is_not_moved_by_the_batches_it_degrades(build: Build) -> None:

@@ -234,20 +234,6 @@ def test_the_hr_face_is_the_target() -> None:
 # --- who trains on what ----------------------------------------------------------------------------------
 
 
-def test_networks_train_apart_then_together(build: Build) -> None:
-    """And CNN_R goes on learning in the second phase: frozen it would be a perceptual loss."""
-    job = build()
-    for step in (0, APART, JOINT, 7):
-        before = {name: state_of(network) for name, network in job.networks.items()}
-        losses = job.step(step)
-        assert list(losses) == LOSSES
-        assert [losses[name] > 0 for name in LOSSES] == [True, step >= JOINT, True, step >= JOINT]
-        assert not any(all(unchanged(before[name], network)) for name, network in job.networks.items())
-    assert [build(pretrain_share=share).joint_from for share in (0.0, 0.6, 1.0)] == [0, 5, 8]
-    assert build(pretrain_share=0.0).joint(0)
-    assert not build(pretrain_share=1.0).joint(7)
-
-
 def test_every_weight_trains(build: Build) -> None:
     job = build(width=0.125)  # narrower ones may have a slope that no value meets
     before, training = {name: state_of(network) for name, network in job.networks.items()}, Training(job)
