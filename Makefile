@@ -1,7 +1,7 @@
 # The few commands of this project; `make` or `make help` lists them.
 PYTHON ?= python
 .DEFAULT_GOAL := help
-.PHONY: help set-up repro smoke test quick lint check-lock report results
+.PHONY: help set-up repro smoke test quick experiments lint check-lock report results
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,10 @@ test: ## run the tests
 
 quick: ## the tests but for real DVC runs, several processes and kills, in one process
 	$(PYTHON) -m pytest -m 'not long and not results and not dvc and not slow'
+
+experiments: ## what experiments changed, and the distances of a method: make experiments METHOD=cr
+	dvc exp show --only-changed --no-pager \
+	    --drop '(?!reports/metrics/$(or $(METHOD),cr)\.json:\w+\.f)(reports|data|models|params)'
 
 check-lock: ## does dvc.lock tell of this very code and these parameters?
 	charreg check-lock
