@@ -201,7 +201,7 @@ def main() -> None:
     print(f"machine   {machine()}", file=sys.stderr)
     options = EvaluateOptions(
         features="inception", weights="", sha256="", resize=16, batch=64, bootstrap=args.resamples,
-        kd_subsets=args.subsets, kd_subset_size=1000, trials=1, cross_album="ignore", match_input="embedding",
+        kd_subsets=args.subsets, kd_subset_size=1000, trials=1,
     )  # fmt: skip
     parts = args.parts or ["distance", "features", "large"]
     if "distance" in parts:

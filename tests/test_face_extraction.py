@@ -310,19 +310,6 @@ def test_jitter_depends_on_seed_photo_and_copy_alone(tmp_path: Path, toy_params:
     assert not np.array_equal(one[2][0], again(photo_of(path, "a"), copies=3, seed=1).faces[2][0])
 
 
-def test_fallback_centre_crops_the_middle(tmp_path: Path, toy_params: Params) -> None:
-    picture = np.zeros((60, 100, 3), np.uint8)
-    picture[:, 20:80] = 200
-    Image.fromarray(picture).save(tmp_path / "blank.png")
-    params = toy_params.hr_faces.model_copy(update={"fallback": "centre"})
-    found = extract_hr_faces(photo_of(tmp_path / "blank.png"), "", toy_params.detection, params, 1, 0)
-    image, row, _ = found.faces[0]
-    assert found.rejections == {"no_face": 1}
-    assert (image[:, 2:-2] == 200).all()
-    assert np.isnan(row["left_eye_x"])
-    assert row["native_side"] == pytest.approx(60)
-
-
 def test_boxes_name_the_portraits_identity(toy_params: Params) -> None:
     photo = Photo("a.pgm", PORTRAIT, (Box(0, 0, 5, 5, "bob"), Box(10, 10, 70, 90, "ann", "summer")), "folder")
     for each, known in ((photo, ("ann", "summer")), (replace(photo, boxes=()), ("folder", ""))):

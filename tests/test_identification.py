@@ -94,11 +94,10 @@ def test_trials_are_a_function_of_identities_albums_and_seed_alone() -> None:
 def test_probes_come_from_other_albums_where_there_are_any() -> None:
     identities = ["a"] * 4 + ["b"] * 3
     albums = ["x", "x", "y", "y", "z", "z", "z"]
-    for trial in make_trials(identities, albums, 10, "prefer"):
+    for trial in make_trials(identities, albums, 10):
         mine = albums[trial.gallery[0]]
         assert [albums[face] for face in trial.probes[trial.wanted == 0]] == [{"x": "y", "y": "x"}[mine]] * 2
         assert (trial.wanted == 1).sum() == 2  # b has one album only
-    assert all(len(trial.probes) == 5 for trial in make_trials(identities, albums, 10, "ignore"))
 
 
 @pytest.mark.parametrize("identities", [[], [""] * 4, ["a", "b", "c"], ["a", "a", "b"]])
@@ -114,7 +113,7 @@ def test_the_mirror_image_is_added() -> None:
     def left_and_right(faces: Array) -> Array:
         return np.stack([faces[:, :, 0].mean((1, 2)), faces[:, :, 3].mean((1, 2))], axis=1)
 
-    plain = embed_for_matching(left_and_right, images, "embedding")
+    plain = left_and_right(images)
     assert plain[0] @ plain[1] == 0
     both = embed_for_matching(left_and_right, images)
     assert both[0] @ both[1] == pytest.approx(1)

@@ -33,13 +33,9 @@ def embedder_of(module: nn.Module, device: torch.device, batch: int = 64) -> Emb
     return embed
 
 
-def embed_for_matching(
-    embed: Embedder, images: npt.NDArray[Any], match_input: str = "embedding+mirror"
-) -> npt.NDArray[np.float64]:
-    """Unit vectors [N, E] of uint8 [N, S, S, 3]: the embedding, plus that of the mirror image if asked."""
-    vectors = embed(images).astype(np.float64)
-    if match_input == "embedding+mirror":
-        vectors = vectors + embed(images[:, :, ::-1])
+def embed_for_matching(embed: Embedder, images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Unit vectors [N, E] of uint8 [N, S, S, 3]: the embedding of each plus that of its mirror image."""
+    vectors = embed(images).astype(np.float64) + embed(images[:, :, ::-1])
     if vectors.ndim != 2 or len(vectors) != len(images) or not np.isfinite(vectors).all():
         raise CharregError(f"embedding: found {vectors.shape} or values not finite, wanted [{len(images)}, E]")
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

@@ -164,7 +164,6 @@ class HrFacesOptions(Section):
     detection_scale: Positive
     match_side: Positive  # px; the crop is framed by the box found when the face is shrunk to this longer side
     min_score: Share
-    fallback: Literal["skip", "centre"]  # what to do with a portrait without a detected face
     copies: Count  # crops of each training portrait; the first is never jittered
     jitter: JitterOptions
 
@@ -313,8 +312,6 @@ class EvaluateOptions(Section):
     kd_subsets: Count
     kd_subset_size: Count
     trials: Count
-    cross_album: Literal["prefer", "ignore"]
-    match_input: Literal["embedding+mirror", "embedding"]
 
 
 class ComplexityOptions(Section):

@@ -126,8 +126,8 @@ def measure_identification(faces: FaceSet, embed: Embedder, options: EvaluateOpt
     """Rank-1, 5 and 20 on a set of super-resolved faces (Table 2); absent with the reason where it cannot be."""
     albums = [str(album) for album in faces.index["album"]]
     try:
-        trials = make_trials(faces.identities, albums, options.trials, options.cross_album)
-        vectors = embed_for_matching(embed, faces.images, options.match_input)
+        trials = make_trials(faces.identities, albums, options.trials)
+        vectors = embed_for_matching(embed, faces.images)
         numbers = identify(vectors, trials, options.bootstrap, seed, "identification")
     except CharregError as error:
         return Scores(absent={f"rank{k}": str(error) for k in RANKS})

@@ -39,19 +39,17 @@ class Trial:
     wanted: Indices
 
 
-def make_trials(
-    identities: Sequence[str], albums: Sequence[str], trials: int, cross_album: str = "prefer"
-) -> list[Trial]:
+def make_trials(identities: Sequence[str], albums: Sequence[str], trials: int) -> list[Trial]:
     """Trials 0, 1, ... of a set of faces.
 
-    identities, albums: one a face, empty where unknown. With `prefer`, the probes of an identity that has several
-    albums come from other albums than its gallery face; with `ignore`, albums do not matter.
+    identities, albums: one a face, empty where unknown. The probes of an identity that has several albums come from
+    other albums than its gallery face.
     Raises CharregError when there is nobody to mistake anybody for.
     """
     people = faces_of_people(identities)
     if len(people) < 2:
         raise CharregError(f"identification: found {len(people)} identities with two faces or more, wanted at least 2")
-    return [_make_trial(people, albums, seed, cross_album) for seed in range(trials)]
+    return [_make_trial(people, albums, seed) for seed in range(trials)]
 
 
 def faces_of_people(identities: Sequence[str]) -> list[Indices]:
@@ -63,14 +61,13 @@ def faces_of_people(identities: Sequence[str]) -> list[Indices]:
     return [np.array(faces[identity]) for identity in sorted(faces) if len(faces[identity]) > 1]
 
 
-def _make_trial(people: list[Indices], albums: Sequence[str], seed: int, cross_album: str) -> Trial:
+def _make_trial(people: list[Indices], albums: Sequence[str], seed: int) -> Trial:
     random = random_numbers("trial", seed)
     gallery, probes, wanted = [], [], []
     for position, faces in enumerate(people):
         chosen = int(random.choice(faces))
         others = [int(face) for face in faces if face != chosen]
-        if cross_album == "prefer":
-            others = [face for face in others if albums[face] != albums[chosen]] or others
+        others = [face for face in others if albums[face] != albums[chosen]] or others
         gallery.append(chosen)
         probes += others
         wanted += [position] * len(others)

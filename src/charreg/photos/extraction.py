@@ -291,10 +291,7 @@ def _frame_portrait(
             return wanted, square_of(wanted, detection.margin), points, None
     if chosen is None:
         found.rejections["no_face"] += 1
-        if params.fallback == "skip":
-            return None
-        chosen = _whole_picture(pixels, detection.margin)
-        return chosen, square_of(chosen, detection.margin), chosen.landmarks, None
+        return None
     small = _as_if_small(pixels, chosen, detection, params)
     found.notes += () if small else ("not_seen_small",)
     square = square_of(small or chosen, detection.margin)
@@ -336,14 +333,6 @@ def jittered(square: Square, params: HrFacesOptions, rng: np.random.Generator) -
     return Square(square.x + shift * x, square.y + shift * y, side, jitter.roll * roll)
 
 
-def _whole_picture(pixels: Pixels, margin: float) -> DetectedFace:
-    """`hr_faces.fallback: centre`: as if a face were found so that its square is the largest centred one."""
-    height, width = pixels.shape[:2]
-    side = min(height, width) / (1 + margin)
-    unknown = np.full((5, 2), np.nan)
-    return DetectedFace((width - side) / 2, (height - side) / 2, side, side, 0.0, 1.0, unknown)
-
-
 def _box_of_portrait(face: DetectedFace, boxes: tuple[Box, ...]) -> Box | None:
     overlaps = [overlap_of(box_of(face), box.corners) for box in boxes]
     return boxes[int(np.argmax(overlaps))] if overlaps and max(overlaps) > 0 else None
@@ -377,7 +366,6 @@ def make_hr_faces(
             "resize": "bicubic",
             "copies": copies,
             "jitter": params.jitter.model_dump() if copies > 1 else None,
-            "fallback": params.fallback,
         },
         "photos": len(scratch.photos),
         "mean_side": tally.mean_side,
