@@ -50,11 +50,11 @@ def doctor(
     folder: Annotated[Path, typer.Option("--profiles", help="The folder with profiles.")] = Path("profiles"),
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Measure steps and photographs.")] = True,
 ) -> None:
-    """Check data, disk, memory, time, weights and versions before a run; exit status 1 if it would fail."""
+    """Check data, disk, memory, time and weights before a run; exit status 1 if it would fail."""
     from charreg.app.doctor import examine  # torch takes seconds; the other commands do without
 
     path, faults = folder / f"{name}.yaml" if name else None, 0
-    for finding in examine(params, path, settings or [], params.with_name("constraints.txt"), timing):
+    for finding in examine(params, path, settings or [], timing):
         print(finding, flush=True)
         faults += finding.level == "FAULT"
     if faults:

@@ -5,24 +5,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from charreg.app.doctor.environment import check_device, check_launch, check_versions, check_weights, processes_of
-from charreg.app.doctor.finding import Finding, duration
-from charreg.app.doctor.photographs import CheckedRole, check_roles, extraction_time
-from charreg.app.doctor.resources import check_disk, check_memory, peak_memory
-from charreg.app.doctor.trainings import Measured, measure, plans
+from charreg.app.doctor.finding import Finding, Level, at_least, checked, duration
+from charreg.app.doctor.machine import check_device, check_disk, check_launch, check_memory, processes_of
+from charreg.app.doctor.photographs import check_roles, workers_of
+from charreg.app.doctor.trainings import Measured, check_trainings
 from charreg.core.errors import CharregError
-from charreg.core.params import Params, check_params, parse_yaml, read_all_params
+from charreg.core.params import EvaluateOptions, Params, check_params, parse_yaml, read_all_params
 from charreg.core.profiles import apply_profile, read_profile
 from charreg.core.runtime import runtime
+from charreg.metrics.features import load_feature_network
 
 LONG = 7 * 24 * 3600.0  # s of training that deserve a second thought
 
 
-def examine(
-    file: Path, profile: Path | None, settings: Sequence[str], constraints: Path, timing: bool
-) -> Iterator[Finding]:
+def examine(file: Path, profile: Path | None, settings: Sequence[str], timing: bool) -> Iterator[Finding]:
     """Check a run before it starts, finding after finding.
 
     file: params.yaml; profile: a file of profiles/; settings: `key=value` with dotted keys; timing: measure
@@ -37,28 +36,43 @@ def examine(
     device, finding = check_device()
     yield finding
     yield check_launch(device)
-    yield check_versions(constraints)
-    yield from check_weights(params)
+    yield checked("feature network", lambda: feature_network(params.evaluate, device))
 
-    roles, findings = check_roles(params, timing)
-    yield from findings
-    yield from extraction_time(roles)
-    extraction = peak_memory() if timing else None
+    roles = check_roles(params, timing)
+    for role in roles.values():
+        yield from role.findings
 
     here, nodes = processes_of(runtime().launch)
     trainings: list[Measured] = []
+    faulty = []
     with tempfile.TemporaryDirectory() as folder:
-        for plan in plans(params, Path(folder), device):
-            try:
-                trainings.append(measure(plan, timing))
-            except CharregError as error:
-                yield Finding("FAULT", plan.name, str(error))
-                continue
-            yield describe(trainings[-1], here * nodes)
+        for finding, measured in check_trainings(params, Path(folder), device, here * nodes, timing):
+            yield finding
+            if measured:
+                trainings.append(measured)
+            else:
+                faulty.append(finding.subject)
+
+    faces = {key: role.faces for key, role in roles.items() if role.faces is not None}
+    yield check_disk(params, faces, trainings, [*(key for key in roles if key not in faces), *faulty])
     if timing:
-        yield total_time(trainings, roles)
-    yield from check_disk(params, roles, trainings)
-    yield from check_memory(extraction, peak_memory() if timing else None, here)
+        yield total_time(trainings, faulty)
+        absent = [key for key, role in roles.items() if not role.there]
+        yield check_memory(max(here, workers_of(runtime().executor)), [*absent, *faulty])
+
+
+def feature_network(options: EvaluateOptions, device: torch.device) -> str:
+    """What measures the distances; it is there, with the right SHA-256. Raises CharregError."""
+    network = load_feature_network(options, device)
+    return f"{network.name}, weights {network.weights_sha256[:12]}"
+
+
+def total_time(trainings: Sequence[Measured], faulty: Sequence[str]) -> Finding:
+    """Trainings one after the other, as `dvc repro` runs them; evaluation and reports are not in it."""
+    seconds = sum(each.seconds for each in trainings)
+    level: Level = "unknown" if faulty else "warning" if seconds > LONG else "ok"
+    text = f"{duration(seconds)} of training in one process on this machine"
+    return Finding(level, "time of all trainings", at_least(text, faulty))
 
 
 def read_settings(file: Path, profile: Path | None, settings: Sequence[str]) -> Params:
@@ -84,28 +98,3 @@ def _nested(setting: str) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         value = {part: value}
     return dict(value)
-
-
-def describe(training: Measured, processes: int) -> Finding:
-    """A training that starts: its length, and its time where it was measured."""
-    if training.batch % processes:
-        text = f"batch {training.batch}, wanted a multiple of the {processes} processes of CHARREG_LAUNCH"
-        return Finding("FAULT", training.name, text)
-    times = f" x {training.runs} seeds" if training.runs > 1 else ""
-    text = f"{training.iterations:,} steps of batch {training.batch}{times}"
-    if training.seconds is None:
-        return Finding("ok", training.name, text)
-    return Finding("ok", training.name, f"{duration(seconds_of(training))} ({text} x {training.seconds:.3g} s)")
-
-
-def seconds_of(training: Measured) -> float:
-    """All runs of a training, by this machine's one process."""
-    return training.runs * training.iterations * (training.seconds or 0.0)
-
-
-def total_time(trainings: Sequence[Measured], roles: dict[str, CheckedRole]) -> Finding:
-    """Trainings one after the other, as `dvc repro` runs them; evaluation and reports are not in it."""
-    seconds = sum(map(seconds_of, trainings))
-    photos = sum(role.count for role in roles.values())
-    text = f"{duration(seconds)} of training in one process on this machine, after {photos:,} photographs"
-    return Finding("warning" if seconds > LONG else "ok", "time of all trainings", text)

@@ -1,27 +1,28 @@
 """Every training of a run, built and stepped on made-up faces: whether it starts, its size, its time."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from charreg.app.doctor.finding import Finding, duration
+from charreg.core.errors import CharregError
 from charreg.core.faces import LANDMARK_COLUMNS, FaceSet, FaceWriter, open_faces
-from charreg.core.models import Blueprint, Model
-from charreg.core.params import Params, PeerSection
+from charreg.core.models import Model
+from charreg.core.params import Params
 from charreg.core.seeding import random_numbers
 from charreg.cr.finetune_joint import VARIANTS, FirstStage
 from charreg.cr.pretrain_cr import PretrainCr
 from charreg.cr.pretrain_inverse_cr import PretrainInverseCr
 from charreg.cr.pretrain_sr import PretrainSr
-from charreg.cr.regulariser import Regulariser
 from charreg.cr.train_centreface import TrainCentreface
 from charreg.networks.centreface import CentreFace
-from charreg.networks.discriminators import Discriminator
-from charreg.networks.super_resolver import SuperResolver
 from charreg.peers.base import PeerInputs, job_of
 from charreg.training.job import Job
 from charreg.training.loop import Training
@@ -34,14 +35,14 @@ PATIENCE = 30.0  # s a training may take to measure
 STILL = 1e-12  # learning rate of measured steps: made-up faces must not make weights infinite
 GOLDEN = 0.6180339887498949
 
+Make = Callable[["Models"], Job]
 
-@dataclass(frozen=True)
-class Plan:
-    """A training to come: how often it is repeated (once a seed), and how to build it."""
 
-    name: str
-    runs: int
-    make: Callable[[], Job]
+class Models(dict[str, Model]):
+    """What the trainings so far would export, by training."""
+
+    def __missing__(self, name: str) -> Model:
+        raise CharregError(f"wants the model of {name}, which does not start")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,12 @@ class Measured:
     batch: int
     model_bytes: int
     state_bytes: int
-    seconds: float | None = None  # of a step
+    step: float | None = None  # s
+
+    @property
+    def seconds(self) -> float:
+        """All runs, by this machine's one process."""
+        return self.runs * self.iterations * (self.step or 0.0)
 
 
 def made_up_faces(folder: Path, people: int, hr: bool) -> FaceSet:
@@ -71,80 +77,99 @@ def made_up_faces(folder: Path, people: int, hr: bool) -> FaceSet:
     return open_faces(folder)
 
 
-def plans(params: Params, folder: Path, device: torch.device) -> Iterator[Plan]:
-    """Every training of a run in the order of the stages."""
+def check_trainings(
+    params: Params, folder: Path, device: torch.device, processes: int, timing: bool
+) -> Iterator[tuple[Finding, Measured | None]]:
+    """Every training of a run in the order of the stages: what was found and, where it starts, its size and time.
+
+    folder: for made-up faces; processes: of one training; timing: make some steps.
+    """
+    models = Models()
+    for name, make in makes(params, folder, device).items():
+        try:
+            training = Training(make(models))
+            measured = measure(name, training, runs_of(name, params), timing)
+        except CharregError as error:
+            yield Finding("FAULT", name, str(error)), None
+            continue
+        models[name] = Model(training.exported(), training.job.blueprints, {}, "")
+        yield describe(measured, processes), measured
+
+
+def makes(params: Params, folder: Path, device: torch.device) -> dict[str, Make]:
+    """How every training of a run is built from the models of those before it, in the order of the stages."""
     people = max(params.train_centreface.holdout_ids, params.train_matcher.holdout_ids) + 16
     hr, genuine = made_up_faces(folder / "hr", people, hr=True), made_up_faces(folder / "lr", 16, hr=False)
-    first, seeds = first_stage(params), len(params.seeds)
-    one = with_seed(_without_files(params), params.seeds[0])
-    inverse = first.inverse_cr.networks["inverse_regulariser"]
-    recogniser = first.centreface.networks["centreface"]
-    assert isinstance(recogniser, CentreFace)
-    yield Plan("train_centreface@centreface", 1, lambda: TrainCentreface("centreface", one, hr, device))
-    yield Plan("train_centreface@matcher", 1, lambda: TrainCentreface("matcher", one, hr, device))
-    yield Plan("pretrain_sr", seeds, lambda: PretrainSr(one, hr, device))
-    yield Plan("pretrain_inverse_cr", seeds, lambda: PretrainInverseCr(one, hr, genuine, device))
-    yield Plan("pretrain_cr", seeds, lambda: PretrainCr(one, hr, genuine, inverse, device))
-    for variant in params.joint_variants:
-        yield Plan(
-            f"finetune_joint@{variant}",
-            seeds,
-            lambda variant=variant: VARIANTS[variant](one, hr, genuine, first, device),  # type: ignore[misc]
+    one = with_seed(_for_made_up_faces(params), params.seeds[0])
+
+    def pretrain_cr(models: Models) -> Job:
+        inverse = models["pretrain_inverse_cr"].networks["inverse_regulariser"]
+        return PretrainCr(one, hr, genuine, inverse, device)
+
+    def finetune_joint(models: Models, variant: str) -> Job:
+        first = FirstStage(
+            sr_module=models["pretrain_sr"],
+            characteristic=models["pretrain_cr"],
+            inverse_cr=models["pretrain_inverse_cr"],
+            centreface=models["train_centreface@centreface"],
         )
-    for name in params.trained_peers:
-        yield Plan(
-            f"train_peer@{name}",
-            len(params.peer_seeds) or seeds,
-            lambda name=name: job_of(name)(one, PeerInputs(hr, genuine, recogniser), device),  # type: ignore[misc]
-        )
+        return VARIANTS[variant](one, hr, genuine, first, device)
+
+    def train_peer(models: Models, peer: str) -> Job:
+        recogniser = models["train_centreface@centreface"].networks["centreface"]
+        assert isinstance(recogniser, CentreFace)
+        return job_of(peer)(one, PeerInputs(hr, genuine, recogniser), device)
+
+    return {
+        "train_centreface@centreface": lambda _: TrainCentreface("centreface", one, hr, device),
+        "train_centreface@matcher": lambda _: TrainCentreface("matcher", one, hr, device),
+        "pretrain_sr": lambda _: PretrainSr(one, hr, device),
+        "pretrain_inverse_cr": lambda _: PretrainInverseCr(one, hr, genuine, device),
+        "pretrain_cr": pretrain_cr,
+        **{f"finetune_joint@{name}": partial(finetune_joint, variant=name) for name in params.joint_variants},
+        **{f"train_peer@{name}": partial(train_peer, peer=name) for name in params.trained_peers},
+    }
 
 
-def _without_files(params: Params) -> Params:
-    """Clusters of made-up faces mean nothing, and a missing VGG is another check's to tell."""
-    peers = {name: section.model_dump() for name, section in params.peers.items()}
-    if peers.get("csri", {}).get("native_ids", "none") != "none":
-        peers["csri"] |= {"native_ids": "manifest", "exclude_identities": []}
-    if not Path(peers.get("srgan", {}).get("vgg", "")).is_file() and "srgan" in peers:
-        peers["srgan"]["vgg"] = ""
-    changed = {name: PeerSection.model_validate(section) for name, section in peers.items()}
-    return params.model_copy(update={"min_portraits": 1, "peers": changed})
+def _for_made_up_faces(params: Params) -> Params:
+    """Nobody made up has more than two portraits, and clusters of such faces mean nothing."""
+    peers = dict(params.peers)
+    csri = peers.get("csri")
+    if csri is not None and (csri.model_extra or {}).get("native_ids") == "pseudo":
+        peers["csri"] = csri.model_copy(update={"native_ids": "manifest"})
+    return params.model_copy(update={"min_portraits": 1, "peers": peers})
 
 
-def first_stage(params: Params) -> FirstStage:
-    """The models stage 2 starts from, untrained."""
-    regulariser = Blueprint.of(Regulariser, params.regulariser.model_dump(mode="json"))
-    judge = params.discriminator.model_dump(mode="json")
-    return FirstStage(
-        sr_module=_fresh(
-            super_resolver=Blueprint.of(SuperResolver, params.super_resolver.model_dump(mode="json")),
-            image_discriminator=Blueprint.of(Discriminator, {"size": 64, **judge}),
-        ),
-        characteristic=_fresh(
-            regulariser=regulariser, discriminator=Blueprint.of(Discriminator, {"size": 16, **judge})
-        ),
-        inverse_cr=_fresh(inverse_regulariser=regulariser),
-        centreface=_fresh(centreface=Blueprint.of(CentreFace, params.centreface.model_dump(mode="json"))),
-    )
+def runs_of(name: str, params: Params) -> int:
+    """How often a training is repeated: the recognisers once, the others once a seed."""
+    if name.startswith("train_centreface"):
+        return 1
+    return len(params.peer_seeds if name.startswith("train_peer") and params.peer_seeds else params.seeds)
 
 
-def _fresh(**blueprints: Blueprint) -> Model:
-    return Model({name: each.build().eval() for name, each in blueprints.items()}, blueprints, {}, "")
+def describe(training: Measured, processes: int) -> Finding:
+    """A training that starts: its length, and its time where it was measured."""
+    if training.batch % processes:
+        text = f"batch {training.batch}, wanted a multiple of the {processes} processes of CHARREG_LAUNCH"
+        return Finding("FAULT", training.name, text)
+    times = f" x {training.runs} seeds" if training.runs > 1 else ""
+    text = f"{training.iterations:,} steps of batch {training.batch}{times}"
+    if training.step is not None:
+        text = f"{duration(training.seconds)} ({text} x {training.step:.3g} s)"
+    return Finding("ok", training.name, text)
 
 
-def measure(plan: Plan, timing: bool) -> Measured:
-    """Build a training and, with `timing`, make some steps of it. Raises CharregError where the run would."""
-    job = plan.make()
-    training = Training(job)
-    seconds = seconds_of_a_step(training) if timing else None
-    tensors = sum(each.nbytes for name, each in training.tensors().items() if name.startswith(("network", "average")))
-    trained = sum(
-        parameter.nbytes
-        for optimiser in job.optimisers.values()
-        for group in optimiser.param_groups
-        for parameter in group["params"]
-    )
-    exported = sum(each.nbytes for network in training.exported().values() for each in network.state_dict().values())
-    return Measured(plan.name, plan.runs, job.iterations, job.schedule.batch, exported, tensors + 2 * trained, seconds)
+def measure(name: str, training: Training, runs: int, timing: bool) -> Measured:
+    """The size of a training and, with `timing`, the time of a step. Raises CharregError where the run would."""
+    job = training.job
+    step = seconds_of_a_step(training) if timing else None
+    exported = _bytes(training.exported().values())
+    state = 3 * _bytes(job.networks.values()) + _bytes(training.averages.values())  # Adam's two means, as large each
+    return Measured(name, runs, job.iterations, job.schedule.batch, exported, state, step)
+
+
+def _bytes(networks: Iterable[nn.Module]) -> int:
+    return sum(each.nbytes for network in networks for each in network.state_dict().values())
 
 
 def seconds_of_a_step(training: Training) -> float:
