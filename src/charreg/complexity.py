@@ -1,8 +1,8 @@
-"""Parameter counts and inference time, on freshly built networks (they depend on no training).
+"""Parameter counts and inference time of CR and of the two systems the paper compares its costs with, on freshly built
+networks (they depend on no training).
 
-Published for CR, without saying what is counted: 2.7 M parameters and 7.5 ms per image on a Tesla P100.
-At width 64 the counting that gives 2.7 M is everything stage 2 trains or needs: both generators, the inverse
-regulariser, the LR and the feature discriminator. Every other reading is counted beside it.
+The paper prints 2.7 M parameters and 7.5 ms per image on a Tesla P100 for CR, without saying what is counted. Counting
+everything stage 2 trains or needs gives its number.
 """
 
 import statistics
@@ -33,40 +33,24 @@ PAPER: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Networks:
-    """Every network of CR but the recogniser."""
-
-    super_resolver: nn.Module
-    regulariser: nn.Module
-    inverse: nn.Module
-    lr_discriminator: nn.Module
-    inverse_discriminator: nn.Module
-    image_discriminator: nn.Module
-    feature_discriminator: nn.Module
-
-
-def build_networks(settings: dict[str, Any]) -> Networks:
-    """Fresh networks of `settings`, a mapping shaped like PAPER."""
-    discriminator = settings["discriminator"]
-    return Networks(
-        super_resolver=SuperResolver(**settings["super_resolver"]),
-        regulariser=Regulariser(**settings["regulariser"]),
-        inverse=Regulariser(**settings["regulariser"]),
-        lr_discriminator=Discriminator(size=16, **discriminator),
-        inverse_discriminator=Discriminator(size=16, **discriminator),
-        image_discriminator=Discriminator(size=64, **discriminator),
-        feature_discriminator=FeatureDiscriminator(
-            embedding=settings["embedding"], **settings["feature_discriminator"]
-        ),
-    )
-
-
-@dataclass(frozen=True)
 class System:
     """A compared system: the network that runs at test time, and all that its training holds."""
 
     super_resolver: nn.Module
     trained: tuple[nn.Module, ...]
+
+
+def build_cr(settings: dict[str, Any]) -> System:
+    """The regulariser and the super-resolver, with what stage 2 trains or needs beside them: the inverse regulariser,
+    the LR and the feature discriminator. 2,685,863 parameters at width 64, the published 2.7 M.
+    """
+    regulariser, super_resolver = Regulariser(**settings["regulariser"]), SuperResolver(**settings["super_resolver"])
+    beside = (
+        Regulariser(**settings["regulariser"]),
+        Discriminator(size=16, **settings["discriminator"]),
+        FeatureDiscriminator(embedding=settings["embedding"], **settings["feature_discriminator"]),
+    )
+    return System(nn.Sequential(regulariser, super_resolver), (regulariser, super_resolver, *beside))
 
 
 def build_lrgan(settings: dict[str, Any]) -> System:
@@ -85,27 +69,12 @@ def build_cyclegan(settings: dict[str, Any]) -> System:
     return System(there, (there, back, *judges))
 
 
-SYSTEMS = {"lrgan": build_lrgan, "cyclegan": build_cyclegan}
+SYSTEMS = {"cr": build_cr, "lrgan": build_lrgan, "cyclegan": build_cyclegan}
 
 
 def count_parameters(*networks: nn.Module) -> int:
     """Trainable numbers of the networks; buffers (batch norm averages, spectral norm vectors) are not counted."""
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
-
-
-def countings(networks: Networks) -> dict[str, int]:
-    """Every reading of "model parameters", by name."""
-    artificial = count_parameters(networks.super_resolver)
-    genuine = artificial + count_parameters(networks.regulariser)
-    stage_2 = genuine + count_parameters(networks.inverse, networks.lr_discriminator, networks.feature_discriminator)
-    inverse = stage_2 + count_parameters(networks.inverse_discriminator)
-    return {
-        "deployed_genuine": genuine,
-        "deployed_artificial": artificial,
-        "stage_2_system": stage_2,
-        "plus_inverse_discriminator": inverse,
-        "plus_image_discriminator": inverse + count_parameters(networks.image_discriminator),
-    }
 
 
 def milliseconds(run: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -123,20 +92,6 @@ def milliseconds(run: Callable[[], object], repeats: int, device: torch.device) 
     return statistics.median(times)
 
 
-def inference_times(networks: Networks, batch: int, repeats: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds of 16x16 -> 64x64, for one image and for a batch, with and without the regulariser."""
-    super_resolver = networks.super_resolver.to(device).eval()
-    regulariser = networks.regulariser.to(device).eval()
-    return {
-        f"{path}_{name}": value
-        for path, run in (
-            ("genuine", lambda faces: super_resolver(regulariser(faces))),
-            ("artificial", super_resolver),
-        )
-        for name, value in single_and_batch(run, batch, repeats, device).items()
-    }
-
-
 def single_and_batch(
     run: Callable[[Tensor], object], batch: int, repeats: int, device: torch.device
 ) -> dict[str, float]:
@@ -150,35 +105,24 @@ def single_and_batch(
 
 
 def measure_complexity(settings: dict[str, Any], *, batch: int, repeats: int, device: torch.device) -> dict[str, Any]:
-    """Countings and times at the run's widths and at the paper's, as `reports/complexity.json` has them.
+    """Parameters and times of every system, at the run's widths and at the paper's: `reports/complexity.json`.
 
     settings: shaped like PAPER; the peers of SYSTEMS only where the run declares them.
     """
-    systems: dict[str, dict[str, Any]] = {name: {} for name in ("cr", *SYSTEMS)}
-    report: dict[str, Any] = {
+    systems: dict[str, dict[str, Any]] = {}
+    for name, build in SYSTEMS.items():
+        if name != "cr" and name not in settings:
+            continue
+        for width, chosen in (("run", settings), ("paper", PAPER)):
+            system = build(chosen if name == "cr" else chosen[name])
+            times = single_and_batch(system.super_resolver.to(device).eval(), batch, repeats, device)
+            counts = {"parameters": count_parameters(*system.trained)}
+            systems.setdefault(name, {})[width] = counts | {f"ms_{key}": value for key, value in times.items()}
+    return {
         "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
         "machine": machine(),
         "versions": versions(),
         "batch": batch,
         "repeats": repeats,
+        "systems": systems,
     }
-    for name, chosen in (("run", settings), ("paper", PAPER)):
-        networks = build_networks(chosen)
-        report[name] = {
-            "width": chosen["super_resolver"]["width"],
-            "parameters": countings(networks),
-            "milliseconds": inference_times(networks, batch, repeats, device),
-        }
-        counted, times = report[name]["parameters"]["stage_2_system"], report[name]["milliseconds"]
-        systems["cr"][name] = {
-            "parameters": counted,
-            "ms_single": times["genuine_single"],
-            "ms_batch": times["genuine_batch"],
-        }
-        for peer, build in SYSTEMS.items():
-            if peer in chosen:
-                system = build(chosen[peer])
-                times = single_and_batch(system.super_resolver.to(device).eval(), batch, repeats, device)
-                counts = {"parameters": count_parameters(*system.trained)}
-                systems[peer][name] = counts | {f"ms_{key}": value for key, value in times.items()}
-    return {**report, "systems": {name: system for name, system in systems.items() if "run" in system}}

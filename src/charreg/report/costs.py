@@ -9,13 +9,6 @@ from charreg.report.published import COSTS, GENUINE, PAIRS, Learned, Row
 from charreg.report.results import Measure, Results, other_seeds
 from charreg.report.verdicts import Claim, listed
 
-COUNTINGS = {
-    "deployed_genuine": "deployed, genuine input (super-resolver + regulariser)",
-    "deployed_artificial": "deployed, artificial input (super-resolver)",
-    "stage_2_system": "stage-2 system (+ inverse regulariser, LR and feature discriminators)",
-    "plus_inverse_discriminator": "plus the discriminator of the inverse regulariser",
-    "plus_image_discriminator": "plus the image discriminator of the super-resolver's pretraining",
-}
 JOBS_OF_CR = ("sr_module", "inverse_cr", "characteristic", "cr")
 GENERATORS_OF = {  # the jobs whose generator iterations make a system; those of the inverse are not counted
     "cr": ("sr_module", "characteristic", "cr"),
@@ -119,36 +112,6 @@ def _within(measure: Measure, share: float) -> Measure:
     if measure.value is None or measure.interval:
         return measure
     return Measure(measure.value, measure.value * (1 - share), measure.value * (1 + share))
-
-
-def parameter_table(results: Results) -> Table | None:
-    """Every counting of "model parameters" of CR, at the run's widths and at the paper's; None without CR."""
-    if "cr" not in results.methods:
-        return None
-    run, paper = (results.complexity[name] for name in ("run", "paper"))
-    rows = [
-        (
-            label,
-            (
-                Measure(run["parameters"][name]),
-                Measure(paper["parameters"][name]),
-                Measure(COSTS["cr"].parameters) if name == "stage_2_system" else None,
-            ),
-        )
-        for name, label in COUNTINGS.items()
-    ]
-    return Table(
-        "complexity_parameters",
-        "Parameters of CR",
-        (
-            Column("run", f"this run (width {run['width']})"),
-            Column("paper_width", f"at the paper's width ({paper['width']})"),
-            Column("paper_reported", "paper (reported)"),
-        ),
-        tuple(rows),
-        "The paper prints 2.7 M without saying what it counts; the stage-2 system is the reading that gives it.",
-        first="Networks counted",
-    )
 
 
 def training_table(results: Results, jobs: Sequence[str], params: Params) -> Table:
