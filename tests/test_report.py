@@ -554,7 +554,7 @@ def test_every_column_of_the_paper_says_not_comparable(text: str) -> None:
     cells = [cell for cell in cells if re.match("paper\\b.*reported", cell)]
     assert len(cells) == 2 + 1 + 2 + 4 * 2 + 3
     counted = [cell for cell in cells if "(reported, not comparable)" not in cell]
-    assert counted == ["paper parameters (reported)", "paper (reported)"]
+    assert counted == ["paper parameters (reported)"]
 
 
 def test_inception_dialect_may_stand_beside_fid(report: Report, root: Path) -> None:
