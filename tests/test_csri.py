@@ -290,6 +290,7 @@ def test_options_out_of_range_are_refused(build: Build) -> None:
     build({"batch": 5, "native_ids": "none"})
 
 
+@pytest.mark.slow
 def test_eight_pairs_are_learnt_in_pixels_and_identities(inputs: PeerInputs, tmp_path: Path) -> None:
     options = {
         **TOY,

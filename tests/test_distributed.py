@@ -10,10 +10,13 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 import torch
 
 from charreg.training import distributed
 from training_fixtures import Run, Workshop, free_port
+
+pytestmark = pytest.mark.slow
 
 pytest_plugins = ["training_fixtures"]
 

@@ -538,6 +538,7 @@ def test_signals_and_sheets_are_known(name: str, in_double: dict[str, Training])
     assert (sum(signals.values()), sheet.mean()) == pytest.approx(GOLDEN_LOOKS[name], rel=1e-4)
 
 
+@pytest.mark.slow
 @every
 def test_two_processes_train_as_one(name: str, in_double: dict[str, Training], curves_of_two: Curves) -> None:
     assert len(curves_of_two[name]) == STEPS - 2

@@ -28,6 +28,8 @@ from conftest import ROOT, params_of
 from data_fixtures import Stages, encoded, photo_of, write_files
 from training_fixtures import ForkServer, Run, wait_for
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["training_fixtures"]
 
 KILL = int(signal.SIGKILL)
@@ -215,7 +217,6 @@ def test_killed_at_random_points_the_set_is_byte_identical(
     assert not list(parts.folder.glob(".faces.partial-*"))  # of the killed ones
 
 
-@pytest.mark.slow
 def test_workers_end_with_a_killed_parent_and_another_executor_goes_on(
     serial: FaceSet, raw: Path, tmp_path: Path, server: ForkServer
 ) -> None:

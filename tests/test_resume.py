@@ -18,6 +18,8 @@ from charreg.training.checkpoint import _digest
 from conftest import draw_hr_faces
 from training_fixtures import NO_BATCH_NORM, ROOT, ForkServer, Run, Workshop, wait_for
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["training_fixtures"]
 
 KILL, TERM, INT = int(signal.SIGKILL), int(signal.SIGTERM), int(signal.SIGINT)

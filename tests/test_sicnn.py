@@ -347,6 +347,7 @@ def test_rates_of_the_domain_integrated_phase(build: Build) -> None:
 # --- it learns -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns_eight_faces_by_heart(build: Build) -> None:
     """From nothing: `tanh` does not start at bicubic. CNN_R tells the two people apart, also in what CNN_H makes."""
     options = {"width": 0.125, "recogniser_width": 0.0625, "embedding": 16, "lr": 5e-3, "clip_norm": 0.2}

@@ -282,6 +282,7 @@ def test_with_vgg_the_row_needs_no_label(build: Build, small_vgg: tuple[Path, st
 # --- it learns -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns_eight_faces_by_heart(build: Build) -> None:
     """And its GAN part, at the end, lowers the content loss without losing the faces."""
     job = build(iterations=150, batch=8, width=16, d_width=8, gan_share=0.2, lr=4e-3)

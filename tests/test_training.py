@@ -202,6 +202,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_training_whose_parent_dies_ends_by_itself(workshop: Workshop, number: int) -> None:
     """As `dvc repro` starts a stage: no shell between. The script itself, not a fork."""
