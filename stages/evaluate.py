@@ -17,18 +17,19 @@ from charreg.metrics.features import load_feature_network
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__, argv, "model", "benchmark", "faces", "metrics", "scores")
+    args = arguments(__doc__, argv, "models", "benchmark", "sr", "reports", words=["method"])
     device = compute_device()
     benchmark = open_benchmark(args.benchmark)
-    with output_folder(args.faces) as out:
-        for place, model in seed_folders(args.model).items():
+    with output_folder(args.sr / args.method) as out:
+        for place, model in seed_folders(args.models / args.method).items():
             method = load_method(model, device)
             (out / place).mkdir(exist_ok=True)
             for name, faces in benchmark.tests.items():
                 resolve_faces(method, faces, out / place, name, device)
-    scores = evaluate_method(args.faces, benchmark, load_feature_network(benchmark.options, device), device)
-    write_json(args.scores, scores)
-    write_json(args.metrics, headline(scores))
+    network = load_feature_network(benchmark.options, device)
+    scores = evaluate_method(args.sr / args.method, benchmark, network, device)
+    write_json(args.reports / "scores" / f"{args.method}.json", scores)
+    write_json(args.reports / "metrics" / f"{args.method}.json", headline(scores))
 
 
 if __name__ == "__main__":

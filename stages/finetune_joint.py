@@ -21,24 +21,16 @@ READS = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    models = ("super-resolver", "characteristic", "inverse", "centreface")
-    args = training_arguments(__doc__, argv, "hr", "lr", *models, choices={"variant": JOINT_VARIANTS})
+    args = training_arguments(__doc__, argv, choices={"variant": JOINT_VARIANTS})
     params = read_params(args.params, READS)
     device = distributed.start()
-    hr, genuine = open_faces(args.hr), open_faces(args.lr)
+    hr, genuine = open_faces(args.faces / "hr"), open_faces(args.faces / "lr")
 
     variant = VARIANTS[args.variant]
 
     def make(params: Params) -> tuple[Job, dict[str, Any]]:
-        first = FirstStage.load(
-            variant.uses,
-            params.seed,
-            image_gan=params.finetune_joint.keep_sr_adv > 0,
-            sr_module=args.super_resolver,
-            characteristic=args.characteristic,
-            inverse_cr=args.inverse,
-            centreface=args.centreface,
-        )
+        image_gan = params.finetune_joint.keep_sr_adv > 0
+        first = FirstStage.load(args.models, variant.uses, params.seed, image_gan)
         job = variant(params, hr, genuine, first, device)
         return job, training_notes(params, leave_out=variant.idle, hr=hr, lr=genuine, **first.used())
 

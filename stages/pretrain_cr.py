@@ -19,14 +19,15 @@ READS = ("seeds", "lambda_gan", "epoch_scale", "schedule", "regulariser", "discr
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = training_arguments(__doc__, argv, "hr", "lr", "inverse")
+    args = training_arguments(__doc__, argv)
     params = read_params(args.params, READS)
     device = distributed.start()
-    hr, genuine = open_faces(args.hr), open_faces(args.lr)
+    hr, genuine = open_faces(args.faces / "hr"), open_faces(args.faces / "lr")
 
     def make(params: Params) -> tuple[Job, dict[str, Any]]:
-        inverse = load_model(seed_folder(args.inverse, params.seed))
-        phi_inv = part(inverse, "inverse_regulariser", args.inverse)
+        folder = seed_folder(args.models / "inverse_cr", params.seed)
+        inverse = load_model(folder)
+        phi_inv = part(inverse, "inverse_regulariser", folder)
         job = PretrainCr(params, hr, genuine, phi_inv, device)
         return job, training_notes(params, hr=hr, lr=genuine, inverse=inverse)
 

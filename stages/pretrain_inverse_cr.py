@@ -18,10 +18,10 @@ READS = ("seeds", "epoch_scale", "schedule", "regulariser", "discriminator", "pr
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = training_arguments(__doc__, argv, "hr", "lr")
+    args = training_arguments(__doc__, argv)
     params = read_params(args.params, READS)
     device = distributed.start()
-    hr, genuine = open_faces(args.hr), open_faces(args.lr)
+    hr, genuine = open_faces(args.faces / "hr"), open_faces(args.faces / "lr")
 
     def make(params: Params) -> tuple[Job, dict[str, Any]]:
         return PretrainInverseCr(params, hr, genuine, device), training_notes(params, hr=hr, lr=genuine)

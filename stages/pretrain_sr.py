@@ -18,10 +18,10 @@ READS = ("seeds", "epoch_scale", "schedule", "super_resolver", "discriminator", 
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = training_arguments(__doc__, argv, "hr")
+    args = training_arguments(__doc__, argv)
     params = read_params(args.params, READS)
     device = distributed.start()
-    hr = open_faces(args.hr)
+    hr = open_faces(args.faces / "hr")
 
     def make(params: Params) -> tuple[Job, dict[str, Any]]:
         return PretrainSr(params, hr, device), training_notes(params, hr=hr)

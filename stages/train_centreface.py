@@ -12,7 +12,7 @@ from charreg.core.params import read_params
 from charreg.cr.train_centreface import TrainCentreface
 from charreg.metrics.identification import centreface_gate
 from charreg.training import distributed
-from charreg.training.export import run_job
+from charreg.training.export import Assignment, run_jobs
 from charreg.training.stage import training_arguments, training_notes, training_scratch
 
 READS = ("seed", "epoch_scale", "schedule", "min_portraits", "centreface", "train_{purpose}")
@@ -20,13 +20,14 @@ READS = ("seed", "epoch_scale", "schedule", "min_portraits", "centreface", "trai
 
 def main(argv: list[str] | None = None) -> None:
     purposes = {"purpose": ("centreface", "matcher")}
-    args = training_arguments(__doc__, argv, "hr", "test", "scores", choices=purposes)
+    args = training_arguments(__doc__, argv, "test", "scores", choices=purposes)
     params = read_params(args.params, [key.format(purpose=args.purpose) for key in READS])
     device = distributed.start()
-    hr, test = open_faces(args.hr), open_faces(args.test)
+    hr, test = open_faces(args.faces / "hr"), open_faces(args.test)
     notes = training_notes(params, hr=hr)
     job = TrainCentreface(args.purpose, params, hr, device)
-    networks = run_job(job, training_scratch(f"train_{args.purpose}", notes), notes, args.out, args.curves)
+    assignment = Assignment(job, training_scratch(f"train_{args.purpose}", notes), notes)
+    networks = run_jobs([assignment], args.models, args.curves)
     if distributed.rank() == 0:
         gate_faces = job.gate_faces(hr) if job.held_out else test
         write_json(args.scores, centreface_gate(networks["centreface"], gate_faces, params.seed, device))

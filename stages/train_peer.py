@@ -20,11 +20,12 @@ READS = ("seeds", "peer_seeds", "epoch_scale", "schedule", "min_portraits", "pee
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = training_arguments(__doc__, argv, "hr", "lr", "centreface", words=["peer"])
+    args = training_arguments(__doc__, argv, words=["peer"])
     params = read_params(args.params, [key.format(peer=args.peer) for key in READS])
     device = distributed.start()
-    hr, genuine, centreface = open_faces(args.hr), open_faces(args.lr), load_model(args.centreface)
-    recogniser = part(centreface, "centreface", args.centreface)
+    hr, genuine = open_faces(args.faces / "hr"), open_faces(args.faces / "lr")
+    centreface = load_model(args.models / "centreface")
+    recogniser = part(centreface, "centreface", args.models / "centreface")
     assert isinstance(recogniser, CentreFace)
     peer = job_of(args.peer)
 

@@ -104,7 +104,6 @@ def one_thread() -> None:
 # --- THE toy params --------------------------------------------------------------------------------------
 
 SCHEDULE = {"iterations": 6, "batch": 4, "ema": 0.5}
-PAPER = {"r1_gamma": 0.0, "pseudo_noise": 0.0, "lr_distance_faces": 0}  # no stabiliser the paper does not have
 JOBS = ("train_centreface", "pretrain_sr", "pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
 TOY: dict[str, Any] = {
     "packaged_photos": {
@@ -118,8 +117,9 @@ TOY: dict[str, Any] = {
     "feature_discriminator": {"widths": [8, 8, 4, 4]},
     "centreface": {"width": 0.0625, "embedding": 8},
     **dict.fromkeys((*JOBS[:2], "train_matcher"), SCHEDULE),
-    **{job: {**SCHEDULE, **PAPER} for job in JOBS[2:4]},
-    "finetune_joint": {**SCHEDULE, **PAPER, "sr_on_pseudo": False},
+    "pretrain_inverse_cr": SCHEDULE,
+    "pretrain_cr": {**SCHEDULE, "lr_distance_faces": 0},
+    "finetune_joint": {**SCHEDULE, "lr_distance_faces": 0, "pseudo_noise": 0.0, "sr_on_pseudo": False},
     "evaluate": {"batch": 8, "bootstrap": 5, "kd_subsets": 3, "kd_subset_size": 6, "trials": 2},
     "complexity": {"batch": 2, "repeats": 1},
     "report": {"faces": 2},

@@ -53,9 +53,7 @@ SWITCHED_ON = {
     "finetune_joint.sr_on_pseudo": True,
     "finetune_joint.pseudo_noise": 0.06,
     "finetune_joint.keep_sr_adv": 0.1,
-    "finetune_joint.sr_adv_on_regulated": True,
     "finetune_joint.d_jitter": True,
-    "finetune_joint.d_noise": 0.05,
     "finetune_joint.adv_ramp": 0.5,
     "finetune_joint.iterations": 4,
     "super_resolver.norm": "bn",
@@ -277,35 +275,36 @@ MODELS = {
 }
 
 
-def save_first_stage(folder: Path, params: Params) -> dict[str, Path]:
-    """The model folders of stage 1, by the names FirstStage has for them."""
+def save_first_stage(folder: Path, params: Params) -> None:
+    """The model folders of stage 1."""
     for name, model in vars(fresh_first_stage(params)).items():
         (folder / name).mkdir(parents=True)
         save_model(folder / name, model.networks, model.blueprints, model.info)
-    return {name: folder / name for name in MODELS["cr"]}
 
 
 @pytest.mark.parametrize("variant", JOINT_VARIANTS)
 def test_a_variant_demands_the_models_it_uses(tmp_path: Path, toy_params: Params, variant: str) -> None:
-    folders = save_first_stage(tmp_path, toy_params)
-    nothing = tmp_path / "nothing"
-    least = {name: folder if name in MODELS[variant] else nothing for name, folder in folders.items()}
-    assert list(FirstStage.load(VARIANTS[variant].uses, 0, **least, image_gan=True).used()) == MODELS[variant]
+    save_first_stage(tmp_path, toy_params)
+    for name in set(MODELS["cr"]) - set(MODELS[variant]):
+        shutil.rmtree(tmp_path / name)
+    assert list(FirstStage.load(tmp_path, VARIANTS[variant].uses, 0, image_gan=True).used()) == MODELS[variant]
     for name in MODELS[variant]:
-        with pytest.raises(CharregError, match=f"{nothing}: no model"):
-            FirstStage.load(VARIANTS[variant].uses, 0, **{**least, name: nothing}, image_gan=False)
+        (tmp_path / name).rename(tmp_path / "elsewhere")
+        with pytest.raises(CharregError, match=f"{tmp_path / name}: no model"):
+            FirstStage.load(tmp_path, VARIANTS[variant].uses, 0, image_gan=False)
+        (tmp_path / "elsewhere").rename(tmp_path / name)
 
 
 def test_a_seed_goes_on_from_its_own_models(tmp_path: Path, toy_params: Params) -> None:
     """All but the recogniser, which is trained once."""
-    folders = save_first_stage(tmp_path, toy_params)
+    save_first_stage(tmp_path, toy_params)
     with pytest.raises(CharregError, match="sr_module: no model of seed 7, wanted one for every entry of `seeds`"):
-        FirstStage.load(FinetuneJoint.uses, 7, **folders, image_gan=False)
+        FirstStage.load(tmp_path, FinetuneJoint.uses, 7, image_gan=False)
     for name in ("sr_module", "characteristic", "inverse_cr"):
-        model = load_model(folders[name])
-        (folders[name] / "seed-7").mkdir()
-        save_model(folders[name] / "seed-7", model.networks, model.blueprints, {"seed": 7})
-    first = FirstStage.load(FinetuneJoint.uses, 7, **folders, image_gan=False)
+        model = load_model(tmp_path / name)
+        (tmp_path / name / "seed-7").mkdir()
+        save_model(tmp_path / name / "seed-7", model.networks, model.blueprints, {"seed": 7})
+    first = FirstStage.load(tmp_path, FinetuneJoint.uses, 7, image_gan=False)
     assert [model.info["seed"] for model in first.used().values()] == [7, 7, 7, 0]
 
 
@@ -314,12 +313,12 @@ def test_the_stage_of_wo_cr_makes_a_method_without_phi_cr(workshop: Workshop, tm
         shutil.rmtree(workshop.folder / unused)
     run = workshop.run("finetune_joint@wo_cr", "run")
     assert run.code == 0, run.text
-    note = json.loads((run.out / "model/model.json").read_text())
+    note = json.loads((run.model / "model.json").read_text())
     assert (note["job"], note["seed"]) == ("wo_cr", 0)
     assert list(note["networks"]) == ["super_resolver"]
     assert sorted(note["data"]) == ["centreface", "hr", "lr", "sr_module"]
 
-    method, genuine = load_method(run.out / "model", CPU), open_faces(workshop.folder / "lr")
+    method, genuine = load_method(run.model, CPU), open_faces(workshop.folder / "lr")
     assert method.phi_cr is None
     assert method.phi_sr is not None
     G = to_tensor(np.asarray(genuine.images))

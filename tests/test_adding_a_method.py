@@ -17,7 +17,7 @@ from training_fixtures import ForkServer, Run
 pytest_plugins = ["training_fixtures"]
 
 PAGE = (ROOT / "docs/adding-a-method.md").read_text(encoding="utf-8")
-OUTPUTS = ("--out", "models/espcn", "--curves", "curves/espcn")
+FOLDERS = ("--faces", ".", "--models", "models", "--curves", "curves")
 
 
 def example(name: str) -> str:
@@ -41,8 +41,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_hr_faces(folder / "hr")
     draw_genuine_faces(folder / "lr")
     recogniser = fresh_first_stage(params_of()).centreface
-    (folder / "centreface").mkdir()
-    save_model(folder / "centreface", recogniser.networks, recogniser.blueprints, recogniser.info)
+    (folder / "models/centreface").mkdir(parents=True)
+    save_model(folder / "models/centreface", recogniser.networks, recogniser.blueprints, recogniser.info)
     return folder
 
 
@@ -57,8 +57,7 @@ def run(server: ForkServer, project: Path, script: str, *words: str) -> Run:
 
 @pytest.fixture(scope="module")
 def trained(server: ForkServer, project: Path) -> Path:
-    inputs = ("--peer", "espcn", "--hr", "hr", "--lr", "lr", "--centreface", "centreface")
-    result = run(server, project, "train_peer.py", *inputs, *OUTPUTS)
+    result = run(server, project, "train_peer.py", "--peer", "espcn", *FOLDERS)
     assert result.code == 0, result.text
     return project / "models/espcn"
 
@@ -121,8 +120,7 @@ def test_what_no_file_knows_is_refused_in_one_line(
     content = parse_yaml(project / "params.yaml")
     content["peers"][name] = content["peers"]["espcn"] | options
     write_params(project / "other.yaml", content)
-    inputs = ("--peer", name, "--hr", "hr", "--lr", "lr", "--centreface", "centreface", "--out", "x", "--curves", "y")
-    result = run(server, project, "train_peer.py", "--params", "other.yaml", *inputs)
+    result = run(server, project, "train_peer.py", "--params", "other.yaml", "--peer", name, *FOLDERS)
     assert result.code == 1
     assert result.errors == [f"charreg: {message}"]
     assert result.text.count("\n") == 1

@@ -117,26 +117,25 @@ def test_scores_are_ordered_and_threads_do_not_matter(params: DetectionOptions) 
     assert [f.score for f in one] == sorted((f.score for f in one), reverse=True)
 
 
-def test_tiles_find_the_same_faces_once(params: DetectionOptions) -> None:
+def test_tiles_find_the_same_faces_once(params: DetectionOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = board(12)
     whole = [face for face in detect_faces(picture, params) if face.score >= 0.9]
-    tiled = detect_faces(picture, params.model_copy(update={"tile": 360, "tile_overlap": 0.4}))
-    tiled = [face for face in tiled if face.score >= 0.9]
+    monkeypatch.setattr(detection, "TILE", 360)
+    monkeypatch.setattr(detection, "TILE_OVERLAP", 0.4)
+    tiled = [face for face in detect_faces(picture, params) if face.score >= 0.9]
     assert len(whole) == len(tiled) == 12
     for face in whole:
         best = max(tiled, key=lambda other: overlap_of(detection.box_of(face), detection.box_of(other)))
         assert overlap_of(detection.box_of(face), detection.box_of(best)) > 0.7
 
 
-@pytest.mark.parametrize(
-    ("length", "tile", "overlap"), [(100, 100, 0.25), (101, 100, 0.25), (1000, 300, 0.25), (7, 3, 0.9)]
-)
-def test_tiles_cover_everything_and_overlap(length: int, tile: int, overlap: float) -> None:
-    spans = tile_spans(length, tile, overlap)
+@pytest.mark.parametrize(("length", "tile"), [(100, 100), (101, 100), (1000, 300), (7, 3)])
+def test_tiles_cover_everything_and_overlap(length: int, tile: int) -> None:
+    spans = tile_spans(length, tile)
     assert spans[0][0] == 0
     assert spans[-1][1] == length
     for (_, end), (begin, _) in pairwise(spans):
-        assert end - begin >= math.floor(overlap * tile) - 1
+        assert end - begin >= math.floor(detection.TILE_OVERLAP * tile) - 1
         assert end > begin
     assert all(end - begin == min(tile, length) for begin, end in spans)
 

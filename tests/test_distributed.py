@@ -116,7 +116,7 @@ def test_torchrun_trains_in_float32_as_one_process_does(workshop: Workshop) -> N
     assert ended.returncode == 0, ended.stderr
     workshop.run("finetune_joint", "alone", env=EVERY_ROW)
     assert difference(workshop, "alone", "torchrun") <= 1e-5
-    assert '"processes": 2' in (out / "curves/timings.json").read_text()
+    assert '"processes": 2' in (out / "curves/cr/timings.json").read_text()
 
 
 def test_alone_every_exchange_is_the_identity() -> None:

@@ -303,7 +303,7 @@ def test_stages_write_the_same_files_twice(made: Path, tmp_path: Path) -> None:
     """With the real embedded network, from params.yaml to the scores."""
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump(toy_content({"evaluate.resize": 32})), encoding="utf-8")
-    run_stage("compose", method="bicubic", out=tmp_path / "bicubic")
+    run_stage("compose", method="bicubic", models=tmp_path / "models")
     files = []
     for run in ("first", "second"):
         out = tmp_path / run
@@ -313,12 +313,12 @@ def test_stages_write_the_same_files_twice(made: Path, tmp_path: Path) -> None:
             matcher=made / "matcher", out=out / "benchmark", scores=out / "genuine.json",
         )  # fmt: skip
         run_stage(
-            "evaluate", model=tmp_path / "bicubic", benchmark=out / "benchmark", faces=out / "faces",
-            metrics=out / "headline.json", scores=out / "bicubic.json",
+            "evaluate", method="bicubic", models=tmp_path / "models", benchmark=out / "benchmark", sr=out / "sr",
+            reports=out,
         )  # fmt: skip
         files.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
     assert files[0] == files[1]
-    scores, short = (json.loads(files[0][Path(name)]) for name in ("bicubic.json", "headline.json"))
+    scores, short = (json.loads(files[0][Path(name)]) for name in ("scores/bicubic.json", "metrics/bicubic.json"))
     assert short == headline(scores)
     assert short["web"]["fd"] == scores["web"]["fd_imagenet"]
 

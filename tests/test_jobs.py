@@ -25,7 +25,7 @@ from charreg.networks.centreface import CentreFace
 from charreg.peers.base import PeerInputs
 from charreg.peers.csri import TrainCsri
 from charreg.peers.sicnn import TrainSicnn
-from charreg.training.augment import BRIGHTNESS, SHIFT, Augment, lazy_r1
+from charreg.training.augment import BRIGHTNESS, SHIFT, Augment
 from charreg.training.loop import Training
 from conftest import (
     Recorder,
@@ -210,15 +210,6 @@ def test_the_unsupervised_weight_is_that_of_equation_7(build: Build, make_params
     assert not torch.allclose(other["phi_sr"] - none["phi_sr"], by_hand, rtol=1e-2, atol=1e-5)
 
 
-def test_detaching_the_target_of_equation_7(build: Build, make_params: Make) -> None:
-    weights = {**ZERO, "lambda_cr_sr": 1.0}
-    literal, _ = joint_gradients(build, make_params(PLAIN, **weights))
-    detached, _ = joint_gradients(build, make_params({**PLAIN, "finetune_joint.detach_ul_target": True}, **weights))
-    assert torch.equal(literal["phi_sr"], detached["phi_sr"])
-    assert not torch.allclose(literal["phi_cr"], detached["phi_cr"])
-    assert detached["phi_cr"].any()
-
-
 @pytest.mark.parametrize("name", ["pretrain_cr", "finetune_joint"])
 def test_equation_6_does_not_reach_phi_inv(build: Build, make_params: Make, name: str) -> None:
     """With phi_inv neither frozen nor detached, eq. 6 would train it."""
@@ -324,47 +315,30 @@ def test_the_image_gan_has_the_published_form(build: Build, make_params: Make) -
 
 
 def test_centreface_warms_up_and_drops(build: Build, make_params: Make) -> None:
-    changes = {"iterations": 100, "warmup": 0.1, "milestones": [0.5, 0.8]}
+    changes = {"iterations": 280, "warmup": 0.1}
     job = build("train_centreface", make_params({f"train_centreface.{key}": value for key, value in changes.items()}))
-    found = [job.rate(step) for step in (0, 4, 9, 10, 49, 50, 79, 80, 99)]
-    assert found == pytest.approx([0.1, 0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
-    changes = {"warmup": 0.0, "milestones": []}
-    job = build("train_centreface", make_params({f"train_centreface.{key}": value for key, value in changes.items()}))
-    assert [job.rate(step) for step in range(6)] == [1.0] * 6
+    found = [job.rate(step) for step in (0, 13, 27, 28, 159, 160, 239, 240, 279)]
+    assert found == pytest.approx([1 / 28, 0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    job = build("train_centreface", make_params({"train_centreface.iterations": 280, "train_centreface.warmup": 0.0}))
+    assert [job.rate(step) for step in (0, 1)] == [1.0, 1.0]
 
 
 # --- stabilisers and switches ----------------------------------------------------------------------------
 
 
-def test_r1_is_lazy_and_weighted_for_it(make_params: Make) -> None:
-    options = make_params({"pretrain_cr.r1_gamma": 2.0, "pretrain_cr.r1_every": 4}).pretrain_cr
-    x = torch.ones(2, 3, 2, 2)
-
-    def judge(images: Tensor) -> Tensor:
-        return images.flatten(1).sum(1)  # gradient 1 at each of 12 pixels
-
-    assert [lazy_r1(judge, x, options, step).item() for step in range(6)] == [48, 0, 0, 0, 48, 0]  # 2/2 * 12 * 4
-    off = make_params({"pretrain_cr.r1_gamma": 0.0}).pretrain_cr
-    assert lazy_r1(judge, x, off, 0).item() == 0
-
-
-@pytest.mark.parametrize(
-    "switch", [{"r1_gamma": 100.0, "r1_every": 1}, {"label_smoothing": 0.3}, {"d_noise": 0.2}, {"d_jitter": True}]
-)
 @pytest.mark.parametrize("name", ["pretrain_cr", "pretrain_inverse_cr", "finetune_joint"])
-def test_switches_reach_the_discriminator(build: Build, make_params: Make, name: str, switch: dict[str, float]) -> None:
+def test_jitter_reaches_the_discriminator(build: Build, make_params: Make, name: str) -> None:
     judge = {"pretrain_cr": "d", "pretrain_inverse_cr": "d_inv", "finetune_joint": "d"}[name]
     states = []
-    for changes in ({}, {f"{name}.{key}": value for key, value in switch.items()}):
+    for changes in ({}, {f"{name}.d_jitter": True}):
         job = build(name, make_params({**PLAIN, **changes}))
         job.step(0)
         states.append(getattr(job, judge))
     assert not same(state_of(states[0]), states[1])
 
 
-def test_jitter_is_small_and_each_images_own(make_params: Make) -> None:
-    options = make_params({"pretrain_cr.d_jitter": True, "pretrain_cr.d_noise": 0.0}).pretrain_cr
-    blind = Augment(options, 0, "job")
+def test_jitter_is_small_and_each_images_own() -> None:
+    blind = Augment(True, 0, "job")
     flat = blind(torch.full((64, 3, 16, 16), 0.5), 0, "A")
     levels = flat[:, 0, 0, 0]
     assert torch.equal(flat, levels[:, None, None, None].expand_as(flat))
@@ -377,28 +351,24 @@ def test_jitter_is_small_and_each_images_own(make_params: Make) -> None:
     assert moves.abs().max() == SHIFT
     assert {tuple(move) for move in moves.T.tolist()} > {(0, 0)}
     assert torch.equal(blind(x, 5, "A"), blind(x, 5, "A"))
-    for other in (blind(x, 6, "A"), blind(x, 5, "R"), Augment(options, 1, "job")(x, 5, "A")):
+    for other in (blind(x, 6, "A"), blind(x, 5, "R"), Augment(True, 1, "job")(x, 5, "A")):
         assert not torch.equal(blind(x, 5, "A"), other)
 
 
-def test_identity_and_content_terms(build: Build, make_params: Make) -> None:
-    """Beyond the paper, and each pulls its generator back to its input."""
-    for name, key, network in (
-        ("pretrain_cr", "identity_weight", "phi_cr"),
-        ("pretrain_inverse_cr", "content_weight", "phi_inv"),
-    ):
-        drift = []
-        for weight in (0.0, 1000.0):
-            job = build(name, make_params({**PLAIN, f"{name}.{key}": weight, f"{name}.lr": 1e-2}, lambda_gan=10.0))
-            for step in range(10):
-                job.step(step)
-            x = job.genuine.sample(16) if network == "phi_cr" else job.pairs.sample(16)[0]
-            with torch.no_grad():
-                drift.append((getattr(job, network)(x) - x).square().mean().item())
-        assert drift[1] < drift[0] / 2
+def test_the_content_term_pulls_pseudo_faces_back(build: Build, make_params: Make) -> None:
+    drift = []
+    for weight in (0.0, 1000.0):
+        changes = {"pretrain_inverse_cr.content_weight": weight, "pretrain_inverse_cr.lr": 1e-2}
+        job = build("pretrain_inverse_cr", make_params({**PLAIN, **changes}, lambda_gan=10.0))
+        for step in range(10):
+            job.step(step)
+        A = job.pairs.sample(16)[0]
+        with torch.no_grad():
+            drift.append((job.phi_inv(A) - A).square().mean().item())
+    assert drift[1] < drift[0] / 2
 
 
-@pytest.mark.parametrize("switch", [{"keep_sr_adv": 0.001}, {"sr_on_pseudo": True}, {"ds": "area"}])
+@pytest.mark.parametrize("switch", [{"keep_sr_adv": 0.001}, {"sr_on_pseudo": True}])
 def test_joint_switches_change_the_step(build: Build, make_params: Make, switch: dict[str, Any]) -> None:
     jobs = []
     for changes in ({}, {f"finetune_joint.{key}": value for key, value in switch.items()}):
@@ -409,22 +379,6 @@ def test_joint_switches_change_the_step(build: Build, make_params: Make, switch:
         assert judge is None or not same(judge, job.d_sr)
     assert not same(state_of(jobs[0].phi_sr), jobs[1].phi_sr)
     assert same(state_of(jobs[0].d), jobs[1].d)
-
-
-def test_the_image_gan_may_judge_regulated_faces(build: Build, make_params: Make) -> None:
-    """It then sees phi_sr(A) and phi_sr(R) in equal parts, and phi_cr feels it; alone it sees phi_sr(A)."""
-    jobs = []
-    for on_regulated in (False, True):
-        options = {**PLAIN, "finetune_joint.keep_sr_adv": 1e3, "finetune_joint.sr_adv_on_regulated": on_regulated}
-        job = build("finetune_joint", make_params(options))
-        seen: list[int] = []
-        job.d_sr.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(len(inputs[0])))
-        job.step(0)
-        batch = job.options.batch
-        fakes = 2 * batch if on_regulated else batch
-        assert seen == [batch, fakes, fakes]  # H, then fakes to judge, then fakes that fool
-        jobs.append(job)
-    assert not same(state_of(jobs[0].phi_cr), jobs[1].phi_cr)
 
 
 # --- face sets -----------------------------------------------------------------------------
@@ -580,15 +534,14 @@ def test_another_network_under_the_recognisers_name_is_refused(
 def test_a_folder_without_a_network_of_stage_2_is_named(
     tmp_path: Path, toy_params: Params, model: str, network: str, image_gan: bool
 ) -> None:
-    folders = {name: tmp_path / name for name in ("sr_module", "characteristic", "inverse_cr", "centreface")}
     for name, trained in vars(fresh_first_stage(toy_params)).items():
         kept = {key: value for key, value in trained.networks.items() if (name, key) != (model, network)}
-        folders[name].mkdir()
-        save_model(folders[name], kept, trained.blueprints, trained.info)
+        (tmp_path / name).mkdir()
+        save_model(tmp_path / name, kept, trained.blueprints, trained.info)
     with pytest.raises(CharregError, match=rf"{model}: found networks .*, wanted {network}$"):
-        FirstStage.load(FinetuneJoint.uses, 0, **folders, image_gan=image_gan)
+        FirstStage.load(tmp_path, FinetuneJoint.uses, 0, image_gan)
     if network == "image_discriminator":
-        assert FirstStage.load(FinetuneJoint.uses, 0, **folders, image_gan=False).sr_module.networks
+        assert FirstStage.load(tmp_path, FinetuneJoint.uses, 0, image_gan=False).sr_module.networks
 
 
 def test_df_needs_the_recognisers_embedding(make_params: Make, face_sets: tuple[FaceSet, FaceSet]) -> None:

@@ -35,14 +35,6 @@ SCHEDULE = {
     "lr_decay": "cosine",
     "clip_norm": 1.0,
 }
-STABILISERS = {
-    "r1_gamma": 0.1,
-    "r1_every": 3,
-    "label_smoothing": 0.1,
-    "d_noise": 0.05,
-    "d_jitter": True,
-    "lr_distance_faces": 0,
-}
 # The compared systems, tiny, and again with all that keeps something from step to step. The last phase of those that
 # have phases (SRGAN's GAN, SICNN's domain-integrated training, CSRI's native branch, LRGAN's low-to-high network)
 # begins in the middle of a run.
@@ -71,11 +63,10 @@ EVERYTHING_ON = {
     **{f"{job}.{key}": value for job in SECTIONS for key, value in SCHEDULE.items()},
     **{f"peers.{name}.{key}": value for name in PEERS for key, value in SCHEDULE.items()},
     **{f"peers.{name}.{key}": value for name, options in PEERS.items() for key, value in options.items()},
-    **{f"{job}.{key}": value for job in ADVERSARIAL for key, value in STABILISERS.items()},
+    **{f"{job}.d_jitter": True for job in ADVERSARIAL},
     "pretrain_sr.adv_weight": 0.1,
     "pretrain_sr.adv_warmup": 0.2,
     "finetune_joint.keep_sr_adv": 0.1,
-    "finetune_joint.sr_adv_on_regulated": True,
     "finetune_joint.sr_on_pseudo": True,
     "finetune_joint.adv_ramp": 0.5,
 }
@@ -360,12 +351,25 @@ class Run:
         """The one-line messages of charreg; a traceback counts as one more."""
         return [line for line in self.text.splitlines() if line.startswith(("charreg: ", "Traceback"))]
 
+    def folder(self, kind: str) -> Path:
+        """What the run wrote into `models` or `curves`; links lead to the models it read."""
+        wrote = [path for path in (self.out / kind).glob("[!.]*") if not path.is_symlink()]
+        return wrote[0] if wrote else self.out / kind / "nothing"
+
+    @property
+    def model(self) -> Path:
+        return self.folder("models")
+
+    @property
+    def curves(self) -> Path:
+        return self.folder("curves")
+
     def files(self) -> dict[str, bytes]:
         """Everything the run delivered that must not differ from run to run."""
         return {
-            str(path.relative_to(self.out)): path.read_bytes()
-            for folder in ("model", "curves")
-            for path in sorted((self.out / folder).rglob("*"))
+            str(Path(kind, path.relative_to(folder))): path.read_bytes()
+            for kind, folder in (("model", self.model), ("curves", self.curves))
+            for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name != "timings.json"
         }
 
@@ -388,6 +392,13 @@ def mark_faces(faces: Any, folder: Path) -> None:
             places = zip(LANDMARK_COLUMNS, random.uniform(8, 56, len(LANDMARK_COLUMNS)), strict=True)
             changed = {**(dict(places) if number % 5 else {}), **({"identity": ""} if number in (3, 8) else {})}
             writer.add(image, {**row, **changed}, resize_image(image, 16))
+
+
+FIRST_STAGE = {  # the models a stage reads
+    "pretrain_cr": ("inverse_cr",),
+    "train_peer": ("centreface",),
+    "finetune_joint": ("sr_module", "characteristic", "inverse_cr", "centreface"),
+}
 
 
 class Workshop:
@@ -426,21 +437,16 @@ class Workshop:
         A stage may have an item, as in `train_peer@vdsr`; finetune_joint alone is its variant `cr`.
         """
         stage, _, item = stage.partition("@")
-        words = [str(root / "stages" / f"{stage}.py"), "--hr", "hr", "--out", f"{out}/model"]
+        (out / "models").mkdir(exist_ok=True)
+        for name in FIRST_STAGE.get(stage, ()):
+            if not (out / "models" / name).is_symlink():
+                (out / "models" / name).symlink_to(self.folder / name)
+        words = [str(root / "stages" / f"{stage}.py"), "--faces", ".", "--models", f"{out}/models"]
         words += ["--curves", f"{out}/curves"]
         if stage == "train_centreface":
             return [*words, "--purpose", "centreface", "--test", "test", "--scores", f"{out}/scores.json"]
-        if stage == "pretrain_sr":
-            return words
-        words += ["--lr", "lr"]
-        if stage == "pretrain_cr":
-            words += ["--inverse", "inverse_cr"]
-        if stage == "train_peer":
-            words += ["--peer", item, "--centreface", "centreface"]
-        if stage == "finetune_joint":
-            words += ["--variant", item or "cr", "--super-resolver", "sr_module", "--characteristic", "characteristic"]
-            words += ["--inverse", "inverse_cr", "--centreface", "centreface"]
-        return words
+        named = {"train_peer": ["--peer", item], "finetune_joint": ["--variant", item or "cr"]}
+        return [*words, *named.get(stage, [])]
 
     def start(
         self,

@@ -66,23 +66,13 @@ def resolve_images(
     return to_images(S), None if regulated is None else to_images(regulated)
 
 
-def resolve_faces(
-    method: Method,
-    faces: FaceSet,
-    out: Path,
-    name: str,
-    device: torch.device,
-    characteristic_module: Literal["auto", "on", "off"] = "auto",
-    batch: int = 64,
-) -> None:
+def resolve_faces(method: Method, faces: FaceSet, out: Path, name: str, device: torch.device, batch: int = 64) -> None:
     """Write the super-resolved faces of a set as FaceSet `out/name`, and where phi_cr ran `out/name_regulated`.
 
-    HR sets give their artificial LR faces, LR sets their images; `auto` lets the set's domain decide on phi_cr.
+    HR sets give their artificial LR faces, LR sets their images; the set's domain decides on phi_cr.
     """
     lr = faces.images if faces.lr is None else faces.lr
     domain: Domain = "artificial" if faces.meta.get("domain") == "artificial" else "genuine"
-    if characteristic_module != "auto":
-        domain = "genuine" if characteristic_module == "on" else "artificial"
     rows = [
         {str(key): value for key, value in row.items()}
         for row in faces.index.astype(object).fillna("").to_dict("records")

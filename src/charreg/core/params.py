@@ -138,10 +138,7 @@ class DetectionOptions(Section):
     scales: Annotated[list[Positive], Field(min_length=1)]
     min_face: Count  # px in the ENLARGED image
     thresholds: tuple[Share, Share, Share]
-    merge_iou: Share
     margin: Weight  # the square is (1 + margin) times the longer side of the box
-    tile: Count  # px; larger (enlarged) images are cut into tiles
-    tile_overlap: BelowOne
     max_pixels: Count  # of a photograph; larger ones are rejected before decoding
 
 
@@ -239,33 +236,23 @@ class Betas(Section):
 
 
 class TrainCentrefaceOptions(Schedule):
-    momentum: Share
-    weight_decay: Weight
     warmup: Share  # share of the run over which the rate rises to lr
-    milestones: list[Share]  # shares of the run after which the rate drops to a tenth
     lambda_centre: Weight
-    alpha: Share
     holdout_ids: Whole
     shift: Weight  # px; random translation of training faces, beyond the paper
     noise: Weight  # most sd of the noise on a training face, beyond the paper: else eq. 8 draws patterns phi_fr likes
 
 
-class PretrainSrOptions(Schedule, Betas):
+class PretrainSrOptions(Schedule):
     adv_weight: Weight
     adv_warmup: Share
     d_lr_factor: Positive
 
 
-class AdversarialOptions(Schedule, Betas):
-    """Switches of every job with a characteristic discriminator."""
+class AdversarialOptions(Schedule):
+    """What every job with a characteristic discriminator has."""
 
     d_lr_factor: Positive
-    r1_gamma: Weight  # 0: off
-    r1_every: Count
-    label_smoothing: Share  # 0: off
-    d_noise: Weight
-    lr_distance_faces: Annotated[int, Number, Field(ge=0, le=2000)]  # of the health signal; 0: off
-    pseudo_noise: Weight  # standard deviation of noise added to P before phi_cr sees it; 0: off
     d_jitter: bool  # brightness, contrast and small shifts of what discriminators see
 
 
@@ -274,16 +261,14 @@ class PretrainInverseCrOptions(AdversarialOptions):
 
 
 class PretrainCrOptions(AdversarialOptions):
-    identity_weight: Weight  # of mse(R, G), beyond the paper; 0: off
+    lr_distance_faces: Annotated[int, Number, Field(ge=0, le=2000)]  # of the health signal; 0: off
 
 
-class FinetuneJointOptions(AdversarialOptions):
+class FinetuneJointOptions(PretrainCrOptions):
+    pseudo_noise: Weight  # standard deviation of noise added to P before phi_cr sees it; 0: off
     adv_ramp: Share  # share of the run over which lambda_cr_gan rises from 0
     keep_sr_adv: Weight  # weight of the image GAN kept in stage 2; 0: eq. 9 to the letter
-    sr_adv_on_regulated: bool  # whether that GAN judges phi_sr(R) beside phi_sr(A)
-    detach_ul_target: bool
     sr_on_pseudo: bool
-    ds: Literal["bicubic_aa", "area"]
 
 
 # --- the systems CR is compared with ----------------------------------------------------------------------

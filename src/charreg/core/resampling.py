@@ -24,7 +24,7 @@ def ds(x: Tensor) -> Tensor:
 
 
 def ds_area(x: Tensor) -> Tensor:
-    """DS by 4x4 averages, the `area` reading of eq. 7."""
+    """DS by 4x4 averages, [B, 3, 64, 64] to [B, 3, 16, 16]."""
     return F.avg_pool2d(x, HR_SIZE // LR_SIZE)
 
 

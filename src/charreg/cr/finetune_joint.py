@@ -14,15 +14,15 @@ from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet
 from charreg.core.models import Blueprint, Model, load_model, part, seed_folder
 from charreg.core.params import Params, scaled_iterations
-from charreg.core.resampling import ds, ds_area, up
+from charreg.core.resampling import ds, up
 from charreg.cr.losses import l_cr, l_cr_gan, l_cr_sr, l_d, l_df, l_joint, l_sr
 from charreg.metrics.lr_distance import LrDistance
 from charreg.networks.blocks import freeze
 from charreg.networks.centreface import CentreFace
 from charreg.networks.discriminators import FeatureDiscriminator
-from charreg.training.augment import Augment, lazy_r1
+from charreg.training.augment import Augment
 from charreg.training.batches import Genuine, Pairs
-from charreg.training.job import Job, Losses, without_gradients
+from charreg.training.job import GAN_BETAS, Job, Losses, without_gradients
 from charreg.training.objectives import discriminator_loss, generator_loss, mse
 from charreg.training.signals import SHEET_FACES, in_batches, psnr, rows_of_faces, verdicts
 
@@ -40,15 +40,15 @@ class FirstStage:
     centreface: Model = UNUSED
 
     @classmethod
-    def load(cls, uses: Mapping[str, tuple[str, ...]], seed: int, image_gan: bool, **folders: Path) -> Self:
-        """Open the model folders a variant `uses`: of each what `seed` trained, the one recogniser for all seeds.
+    def load(cls, folder: Path, uses: Mapping[str, tuple[str, ...]], seed: int, image_gan: bool) -> Self:
+        """Open the models a variant `uses` in `folder`: of each what `seed` trained, the one recogniser for all seeds.
 
-        image_gan: whether the discriminator of phi_sr is wanted too. folders: by the names of the fields.
+        image_gan: whether the discriminator of phi_sr is wanted too.
         Raises CharregError naming the folder that does not hold a network stage 2 needs.
         """
         models = {}
         for name, networks in uses.items():
-            place = folders[name] if name == "centreface" else seed_folder(folders[name], seed)
+            place = folder / name if name == "centreface" else seed_folder(folder / name, seed)
             models[name] = load_model(place)
             for network in (*networks, *(("image_discriminator",) if image_gan and name == "sr_module" else ())):
                 part(models[name], network, place)
@@ -77,8 +77,7 @@ class FinetuneJoint(Job):
         super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         self.pairs = Pairs(hr, self.options.batch, params.seed, device)
         self.genuine = Genuine(genuine, self.options.batch, params.seed, device)
-        self.augment = Augment(self.options, params.seed, self.name)
-        self.ds = ds if self.options.ds == "bicubic_aa" else ds_area
+        self.augment = Augment(self.options.d_jitter, params.seed, self.name)
         self.lr_distance: LrDistance | None = None
         self.generators: dict[str, nn.Module] = {}
         self.discriminators: dict[str, nn.Module] = {}
@@ -88,9 +87,9 @@ class FinetuneJoint(Job):
         if self.options.keep_sr_adv:
             self.d_sr = self.discriminators["d_sr"] = self._continue("image_discriminator", first.sr_module)
         self.averaged = self.exports = tuple(self.generators)
-        self.add_adam("joint", list(self.generators.values()), self.options.lr, self.options.betas)
+        self.add_adam("joint", list(self.generators.values()), self.options.lr, GAN_BETAS)
         for name, discriminator in self.discriminators.items():
-            self.add_adam(name, [discriminator], self.options.lr * self.options.d_lr_factor, self.options.betas)
+            self.add_adam(name, [discriminator], self.options.lr * self.options.d_lr_factor, GAN_BETAS)
         self.name = self.variant
 
     def _continue(self, name: str, model: Model) -> nn.Module:
@@ -130,14 +129,16 @@ class FinetuneJoint(Job):
                 **self.regularisation(A, R, regulated_P, step),
                 **self.unsupervised(S_R, R),
             }
-            total = self.joint(losses, step) + self.beyond_the_paper(H, S_A, S_R, S_P)
+            total = self.joint(losses, step) + self.beyond_the_paper(H, S_A, S_P)
             self.descend("joint", total)
         return {"joint": total, **losses, **told_apart}
 
     def regulate(self, A: Tensor, G: Tensor, step: int) -> tuple[Tensor, Tensor | None]:
         """R = phi_cr(G), and phi_cr(P) of P = phi_inv(A); one batch, as in the pretraining of phi_cr."""
         with torch.no_grad():
-            P = self.augment.hide_pseudo_details(self.phi_inv(A), step)
+            P = self.phi_inv(A)
+            if self.options.pseudo_noise:
+                P = self.augment.hide_pseudo_details(P, step, self.options.pseudo_noise)
         R, regulated_P = self.phi_cr(torch.cat([G, P])).chunk(2)
         return R, regulated_P
 
@@ -151,21 +152,20 @@ class FinetuneJoint(Job):
         """A step of D (eq. 3), of Df (eq. 8) and, where the image GAN is kept, of D_sr."""
         losses = {**self.train_d(A, R.detach(), step), **self.train_df(H, S_R.detach())}
         if self.options.keep_sr_adv:
-            fakes = self._judged_by_d_sr(S_A, S_R).detach()
-            losses["l_d_sr"] = discriminator_loss(real=self.d_sr(H), fake=self.d_sr(fakes))
+            losses["l_d_sr"] = discriminator_loss(real=self.d_sr(H), fake=self.d_sr(S_A.detach()))
             self.descend("d_sr", losses["l_d_sr"])
         return losses
 
     def train_d(self, A: Tensor, R: Tensor, step: int) -> Losses:
         logits_A, logits_R = self.d(self.augment(A, step, "A")), self.d(self.augment(R, step, "R"))
-        loss = l_d(logits_A, logits_R, self.options.label_smoothing)
-        self.descend("d", loss + lazy_r1(self.d, A, self.options, step))
+        loss = l_d(logits_A, logits_R)
+        self.descend("d", loss)
         return {"l_d": loss}
 
     def train_df(self, H: Tensor, S: Tensor) -> Losses:
         with torch.no_grad():
             features_H, features_S = self.phi_fr(H), self.phi_fr(S)
-        loss = l_df(self.df(features_H), self.df(features_S), self.options.label_smoothing)
+        loss = l_df(self.df(features_H), self.df(features_S))
         self.descend("df", loss)
         return {"l_df": loss}
 
@@ -176,8 +176,7 @@ class FinetuneJoint(Job):
 
     def unsupervised(self, S_R: Tensor, R: Tensor) -> Losses:
         """Eq. 7 and the generators' side of eq. 8."""
-        target = R.detach() if self.options.detach_ul_target else R
-        return {"l_cr_sr": l_cr_sr(S_R, target, self.ds), "l_cr_gan": l_cr_gan(self.df(self.phi_fr(S_R)))}
+        return {"l_cr_sr": l_cr_sr(S_R, R), "l_cr_gan": l_cr_gan(self.df(self.phi_fr(S_R)))}
 
     def joint(self, losses: Losses, step: int) -> Tensor:
         """Eq. 9; the weight of eq. 8 rises from 0 over the first `adv_ramp` of the run while Df finds its feet."""
@@ -189,15 +188,12 @@ class FinetuneJoint(Job):
         ramp = self.options.adv_ramp * self.iterations
         return self.params.lambda_cr_gan * min(1.0, step / ramp if ramp else 1.0)
 
-    def beyond_the_paper(self, H: Tensor, S_A: Tensor, S_R: Tensor, S_P: Tensor | None) -> Tensor:
+    def beyond_the_paper(self, H: Tensor, S_A: Tensor, S_P: Tensor | None) -> Tensor:
         """Terms that switches add to eq. 9; zero without them."""
         extra = H.new_zeros(()) if S_P is None else l_sr(S_P, H)
         if self.options.keep_sr_adv:
-            extra = extra + self.options.keep_sr_adv * generator_loss(self.d_sr(self._judged_by_d_sr(S_A, S_R)))
+            extra = extra + self.options.keep_sr_adv * generator_loss(self.d_sr(S_A))
         return extra
-
-    def _judged_by_d_sr(self, S_A: Tensor, S_R: Tensor) -> Tensor:
-        return torch.cat([S_A, S_R]) if self.options.sr_adv_on_regulated else S_A
 
     def regulated(self, networks: Networks, G: Tensor) -> Tensor:
         """R of fixed faces, with the networks as they would be exported."""

@@ -5,8 +5,6 @@ P = phi_inv(A) pseudo-genuine face. Images lie in [-1, 1]. `mse` is a MEAN over 
 published weights presume it. GAN losses take logits; generators use the non-saturating form.
 """
 
-from collections.abc import Callable
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,9 +17,9 @@ def l_sr(S: Tensor, H: Tensor) -> Tensor:
     return mse(S, H)
 
 
-def l_d(logits_A: Tensor, logits_R: Tensor, smoothing: float = 0.0) -> Tensor:
+def l_d(logits_A: Tensor, logits_R: Tensor) -> Tensor:
     """Eq. 3: D tells ARTIFICIAL LR faces ("real") from regulated ones."""
-    return discriminator_loss(real=logits_A, fake=logits_R, smoothing=smoothing)
+    return discriminator_loss(real=logits_A, fake=logits_R)
 
 
 def l_gan(logits_R: Tensor) -> Tensor:
@@ -29,9 +27,9 @@ def l_gan(logits_R: Tensor) -> Tensor:
     return generator_loss(logits_R)
 
 
-def l_d_inv(logits_G: Tensor, logits_P: Tensor, smoothing: float = 0.0) -> Tensor:
+def l_d_inv(logits_G: Tensor, logits_P: Tensor) -> Tensor:
     """Eq. 5, discriminator: D_inv tells GENUINE LR faces ("real") from pseudo-genuine ones."""
-    return discriminator_loss(real=logits_G, fake=logits_P, smoothing=smoothing)
+    return discriminator_loss(real=logits_G, fake=logits_P)
 
 
 def l_inv(logits_P: Tensor) -> Tensor:
@@ -44,14 +42,14 @@ def l_cr(A: Tensor, regulated_P: Tensor, logits_R: Tensor, lambda_gan: float) ->
     return mse(A, regulated_P) + lambda_gan * l_gan(logits_R)
 
 
-def l_cr_sr(S: Tensor, R: Tensor, down: Callable[[Tensor], Tensor] = ds) -> Tensor:
+def l_cr_sr(S: Tensor, R: Tensor) -> Tensor:
     """Eq. 7, the unsupervised SR loss: mse(DS(phi_sr(R)), R)."""
-    return mse(down(S), R)
+    return mse(ds(S), R)
 
 
-def l_df(logits_H: Tensor, logits_S: Tensor, smoothing: float = 0.0) -> Tensor:
+def l_df(logits_H: Tensor, logits_S: Tensor) -> Tensor:
     """Eq. 8, discriminator: Df tells features of HR faces ("real") from those of super-resolved genuine ones."""
-    return discriminator_loss(real=logits_H, fake=logits_S, smoothing=smoothing)
+    return discriminator_loss(real=logits_H, fake=logits_S)
 
 
 def l_cr_gan(logits_S: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from charreg.cr.regulariser import Regulariser
 from charreg.metrics.lr_distance import LrDistance
 from charreg.networks.blocks import freeze
 from charreg.networks.discriminators import Discriminator
-from charreg.training.augment import Augment, lazy_r1
+from charreg.training.augment import Augment
 from charreg.training.batches import Genuine, Pairs
-from charreg.training.job import Job, Losses, without_gradients
+from charreg.training.job import GAN_BETAS, Job, Losses, without_gradients
 from charreg.training.objectives import mse
 from charreg.training.signals import SHEET_FACES, in_batches, psnr, rows_of_faces, verdicts
 
@@ -35,7 +35,7 @@ class PretrainCr(Job):
         super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         self.pairs = Pairs(hr, self.options.batch, params.seed, device)
         self.genuine = Genuine(genuine, self.options.batch, params.seed, device)
-        self.augment = Augment(self.options, params.seed, self.name)
+        self.augment = Augment(self.options.d_jitter, params.seed, self.name)
         self.phi_inv = freeze(phi_inv.to(device))
         self.phi_cr = self.add_network(
             "regulariser", Blueprint.of(Regulariser, params.regulariser.model_dump(mode="json"))
@@ -46,25 +46,24 @@ class PretrainCr(Job):
         )
         count = self.options.lr_distance_faces
         self.lr_distance = LrDistance(lambda: self.pairs.sample(count)[0], device) if count else None
-        self.add_adam("phi_cr", [self.phi_cr], self.options.lr, self.options.betas)
-        self.add_adam("d", [self.d], self.options.lr * self.options.d_lr_factor, self.options.betas)
+        self.add_adam("phi_cr", [self.phi_cr], self.options.lr, GAN_BETAS)
+        self.add_adam("d", [self.d], self.options.lr * self.options.d_lr_factor, GAN_BETAS)
 
     def step(self, step: int) -> Losses:
         A = self.pairs.artificial(step)
         G = self.genuine.batch(step)
         with torch.no_grad():
-            P = self.augment.hide_pseudo_details(self.phi_inv(A), step)
+            P = self.phi_inv(A)
         R, regulated_P = self.phi_cr(torch.cat([G, P])).chunk(2)
 
         logits_A, logits_R = self.d(self.augment(A, step, "A")), self.d(self.augment(R.detach(), step, "R"))
-        judge = l_d(logits_A, logits_R, self.options.label_smoothing)
-        self.descend("d", judge + lazy_r1(self.d, A, self.options, step))
+        judge = l_d(logits_A, logits_R)
+        self.descend("d", judge)
 
         with without_gradients(self.d):
             cr = l_cr(A, regulated_P, self.d(self.augment(R, step, "R to fool")), self.lambda_gan)
-            identity = mse(R, G)
-            self.descend("phi_cr", cr + self.options.identity_weight * identity)
-        return {"l_d": judge, "l_cr": cr, "reconstruction": mse(A, regulated_P), "identity": identity}
+            self.descend("phi_cr", cr)
+        return {"l_d": judge, "l_cr": cr, "reconstruction": mse(A, regulated_P), "identity": mse(R, G)}
 
     def health(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
         A, G = self.pairs.sample(256)[0], self.genuine.sample(256)

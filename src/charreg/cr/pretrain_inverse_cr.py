@@ -13,9 +13,9 @@ from charreg.core.params import Params, scaled_iterations
 from charreg.cr.losses import l_d_inv, l_inv
 from charreg.cr.regulariser import Regulariser
 from charreg.networks.discriminators import Discriminator
-from charreg.training.augment import Augment, lazy_r1
+from charreg.training.augment import Augment
 from charreg.training.batches import Genuine, Pairs
-from charreg.training.job import Job, Losses, without_gradients
+from charreg.training.job import GAN_BETAS, Job, Losses, without_gradients
 from charreg.training.objectives import mse
 from charreg.training.signals import SHEET_FACES, in_batches, psnr, rows_of_faces, verdicts
 
@@ -32,7 +32,7 @@ class PretrainInverseCr(Job):
         super().__init__(params.seed, self.options, scaled_iterations(self.options, params.epoch_scale), device)
         self.pairs = Pairs(hr, self.options.batch, params.seed, device)
         self.genuine = Genuine(genuine, self.options.batch, params.seed, device)
-        self.augment = Augment(self.options, params.seed, self.name)
+        self.augment = Augment(self.options.d_jitter, params.seed, self.name)
         self.phi_inv = self.add_network(
             "inverse_regulariser", Blueprint.of(Regulariser, params.regulariser.model_dump(mode="json"))
         )
@@ -40,8 +40,8 @@ class PretrainInverseCr(Job):
             "inverse_discriminator",
             Blueprint.of(Discriminator, {"size": 16, **params.discriminator.model_dump(mode="json")}),
         )
-        self.add_adam("phi_inv", [self.phi_inv], self.options.lr, self.options.betas)
-        self.add_adam("d_inv", [self.d_inv], self.options.lr * self.options.d_lr_factor, self.options.betas)
+        self.add_adam("phi_inv", [self.phi_inv], self.options.lr, GAN_BETAS)
+        self.add_adam("d_inv", [self.d_inv], self.options.lr * self.options.d_lr_factor, GAN_BETAS)
 
     def step(self, step: int) -> Losses:
         A = self.pairs.artificial(step)
@@ -52,8 +52,8 @@ class PretrainInverseCr(Job):
             self.d_inv(self.augment(G, step, "G")),
             self.d_inv(self.augment(P.detach(), step, "P")),
         )
-        judge = l_d_inv(logits_G, logits_P, self.options.label_smoothing)
-        self.descend("d_inv", judge + lazy_r1(self.d_inv, G, self.options, step))
+        judge = l_d_inv(logits_G, logits_P)
+        self.descend("d_inv", judge)
 
         with without_gradients(self.d_inv):
             inverse = l_inv(self.d_inv(self.augment(P, step, "P to fool")))

@@ -38,8 +38,8 @@ class PretrainSr(Job):
             "image_discriminator",
             Blueprint.of(Discriminator, {"size": 64, **params.discriminator.model_dump(mode="json")}),
         )
-        self.add_adam("phi_sr", [self.phi_sr], self.options.lr, self.options.betas)
-        self.add_adam("d_sr", [self.d_sr], self.options.lr * self.options.d_lr_factor, self.options.betas)
+        self.add_adam("phi_sr", [self.phi_sr], self.options.lr)
+        self.add_adam("d_sr", [self.d_sr], self.options.lr * self.options.d_lr_factor)
 
     def step(self, step: int) -> Losses:
         A, H = self.pairs.batch(step)

@@ -43,6 +43,9 @@ def split_identities(faces: FaceSet, holdout: int, seed: int, least: int = 1) ->
     return [name for name in names if name not in held], sorted(held)
 
 
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # the recogniser's own release, like the two that follow
+MILESTONES = 16 / 28, 24 / 28  # shares of the run after which the rate drops to a tenth
+ALPHA = 0.5  # of eq. 4, how far a centre moves
 Purpose = Literal["centreface", "matcher"]
 
 
@@ -86,8 +89,8 @@ class TrainCentreface(Job):
         self.optimisers["sgd"] = torch.optim.SGD(
             parameters,
             lr=self.options.lr,
-            momentum=self.options.momentum,
-            weight_decay=self.options.weight_decay,
+            momentum=MOMENTUM,
+            weight_decay=WEIGHT_DECAY,
         )
         self.rates["sgd"] = self.options.lr
 
@@ -100,7 +103,7 @@ class TrainCentreface(Job):
 
     def rate(self, step: int) -> float:
         progress = step / self.iterations
-        drops = sum(progress >= milestone for milestone in self.options.milestones)
+        drops = sum(progress >= milestone for milestone in MILESTONES)
         warm = min(1.0, (progress + 1 / self.iterations) / self.options.warmup) if self.options.warmup else 1.0
         return super().rate(step) * warm * 0.1**drops
 
@@ -133,7 +136,7 @@ class TrainCentreface(Job):
         logits = self.head.classifier(features)
         loss = l_recognition(logits, y, features, self.head.centres, self.options.lambda_centre)
         self.descend("sgd", loss)
-        move_centres(self.head.centres, distributed.gather(features), distributed.gather(y), self.options.alpha)
+        move_centres(self.head.centres, distributed.gather(features), distributed.gather(y), ALPHA)
         return {"l_recognition": loss, "accuracy": (logits.argmax(dim=1) == y).float().mean()}
 
     def health(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:

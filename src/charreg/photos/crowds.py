@@ -36,7 +36,7 @@ BACKGROUNDS = (
 MAX_PIXELS = 4_000_000  # of a shipped picture
 # Where the face lies in a portrait does not change with the pipeline's own detection parameters.
 PORTRAIT_DETECTION = DetectionOptions(
-    scales=[2.0], min_face=20, thresholds=(0.6, 0.7, 0.7), merge_iou=0.4, margin=0.2, tile=2048, tile_overlap=0.25,
+    scales=[2.0], min_face=20, thresholds=(0.6, 0.7, 0.7), margin=0.2,
     max_pixels=MAX_PIXELS,
 )  # fmt: skip
 PATCH = 1.4  # side of the pasted patch over the face's longer side: the crop square and a soft edge

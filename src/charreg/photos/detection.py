@@ -28,6 +28,8 @@ from charreg.core.params import DetectionOptions
 PYRAMID_STEP = 0.709  # facenet-pytorch's default: halves the area
 CELL = 12  # px P-net sees
 BATCH = 512  # candidates at a time, so that a crowd does not fill the memory
+TILE, TILE_OVERLAP = 2048, 0.25  # px of the enlarged picture, for the same reason; share of a tile
+MERGE_IOU = 0.4  # of two faces, found at several scales or in several tiles, that are one
 Points = npt.NDArray[np.float64]
 
 
@@ -112,7 +114,7 @@ def detect_faces(pixels: Pixels, params: DetectionOptions) -> list[DetectedFace]
         torch.set_num_threads(threads)
     height, width = pixels.shape[:2]
     inside = [face for face in found if 0 <= _x(face) < width and 0 <= _y(face) < height]
-    return merge_faces(inside, params.merge_iou)
+    return merge_faces(inside, MERGE_IOU)
 
 
 def _x(face: DetectedFace) -> float:
@@ -126,9 +128,9 @@ def _y(face: DetectedFace) -> float:
 def _detect_at(pixels: Pixels, scale: float, params: DetectionOptions) -> Iterator[DetectedFace]:
     """Faces found when the photograph is enlarged bicubically by `scale`; tiles are enlarged one at a time."""
     height, width = pixels.shape[:2]
-    tile = max(1, int(params.tile / scale))  # px of the photograph
-    for left, right in tile_spans(width, tile, params.tile_overlap):
-        for top, bottom in tile_spans(height, tile, params.tile_overlap):
+    tile = max(1, int(TILE / scale))  # px of the photograph
+    for left, right in tile_spans(width, tile):
+        for top, bottom in tile_spans(height, tile):
             size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
             part = Image.fromarray(pixels[top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC)
             boxes, landmarks = run_cascade(np.asarray(part), params.min_face, params.thresholds)
@@ -139,11 +141,11 @@ def _detect_at(pixels: Pixels, scale: float, params: DetectionOptions) -> Iterat
                     yield DetectedFace(x0 + left, y0 + top, x1 - x0, y1 - y0, score, scale, shifted)
 
 
-def tile_spans(length: int, tile: int, overlap: float) -> list[tuple[int, int]]:
-    """Begin and end of the tiles that cover `length` px, neighbours sharing at least `overlap` of a tile."""
+def tile_spans(length: int, tile: int) -> list[tuple[int, int]]:
+    """Begin and end of the tiles that cover `length` px, neighbours sharing at least TILE_OVERLAP of a tile."""
     if length <= tile:
         return [(0, length)]
-    step = max(1, int(tile * (1 - overlap)))
+    step = max(1, int(tile * (1 - TILE_OVERLAP)))
     count = math.ceil((length - tile) / step) + 1
     begins = [round(i * (length - tile) / (count - 1)) for i in range(count)]
     return [(begin, begin + tile) for begin in begins]

@@ -28,15 +28,10 @@ class Assignment:
     info: Mapping[str, Any]
 
 
-def run_job(job: Job, scratch: Scratch, info: Mapping[str, Any], out: Path, curves: Path) -> Mapping[str, nn.Module]:
-    """Train one job and write its outputs; see `run_jobs`."""
-    return run_jobs([Assignment(job, scratch, info)], out, curves)
+def run_jobs(assignments: Iterable[Assignment], models: Path, curves: Path) -> Mapping[str, nn.Module]:
+    """Train the same job for one seed after the other, then write a folder of its name into `models` and `curves`.
 
-
-def run_jobs(assignments: Iterable[Assignment], out: Path, curves: Path) -> Mapping[str, nn.Module]:
-    """Train the same job for one seed after the other, then write: the model folder and the curves folder.
-
-    The first seed's outputs are the folders themselves; those of a further seed k lie in their `seed-<k>`.
+    The first seed's outputs lie in the folders themselves; those of a further seed k in their `seed-<k>`.
     Returns the exported networks of the first.
     """
     with contextlib.ExitStack() as locks:
@@ -47,8 +42,9 @@ def run_jobs(assignments: Iterable[Assignment], out: Path, curves: Path) -> Mapp
             distributed.wait_for_all()
             finished.append((one, train(one.job, one.scratch)))
         if distributed.rank() == 0:
+            out = models / finished[0][0].job.name
             try:
-                _export(finished, out, curves)
+                _export(finished, out, curves / out.name)
             except OSError as error:
                 raise CharregError(
                     f"{error.filename or out}: {error.strerror or error}; the training is kept, "

@@ -18,6 +18,7 @@ from charreg.core.tensors import channels_last
 from charreg.training import distributed
 
 Losses = dict[str, Tensor]
+GAN_BETAS = (0.5, 0.999)  # of Adam where a generator and a discriminator take turns (Radford et al., ICLR 2016)
 
 
 class Job(ABC):
@@ -52,7 +53,9 @@ class Job(ABC):
         self.blueprints[name] = blueprint
         return self.networks[name]
 
-    def add_adam(self, name: str, networks: list[nn.Module], rate: float, betas: tuple[float, float]) -> None:
+    def add_adam(
+        self, name: str, networks: list[nn.Module], rate: float, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
         parameters = [parameter for network in networks for parameter in network.parameters()]
         self.optimisers[name] = torch.optim.Adam(parameters, lr=rate, betas=betas, fused=True)
         self.rates[name] = rate

@@ -9,13 +9,9 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
     return F.mse_loss(a, b)
 
 
-def discriminator_loss(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
-    """What every discriminator minimises: E[sp(-D(real))] + E[sp(D(fake))], of logits [B].
-
-    smoothing: one-sided, the target of real images is 1 - smoothing (beyond the paper).
-    """
-    real_term = F.softplus(-real) + smoothing * real
-    return real_term.mean() + F.softplus(fake).mean()
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """What every discriminator minimises: E[sp(-D(real))] + E[sp(D(fake))], of logits [B]."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
 def generator_loss(fake: Tensor) -> Tensor:

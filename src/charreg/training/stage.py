@@ -40,9 +40,13 @@ def training_arguments(
     words: Sequence[str] = (),
     choices: Mapping[str, Sequence[str]] | None = None,
 ) -> argparse.Namespace:
-    """The arguments of a training's script, which starts again as many processes where it is asked to."""
+    """The arguments of a training's script, which starts again as many processes where it is asked to.
+
+    Every one has `--faces`, the training faces (hr/ and lr/), and `--models` and `--curves`: it writes a folder of its
+    own into both, and finds the models of earlier trainings in the first.
+    """
     launched()
-    return arguments(description, argv, *paths, "out", "curves", words=words, choices=choices)
+    return arguments(description, argv, "faces", *paths, "models", "curves", words=words, choices=choices)
 
 
 def with_seed(params: Params, seed: int) -> Params:
@@ -68,7 +72,7 @@ def train_every_seed(
             job, notes = make(with_seed(params, seed))
             yield Assignment(job, training_scratch(stage, notes), notes)
 
-    run_jobs(assignments(), args.out, args.curves)
+    run_jobs(assignments(), args.models, args.curves)
 
 
 def training_notes(params: Params, leave_out: Collection[str] = (), **inputs: FaceSet | Model) -> dict[str, Any]:
