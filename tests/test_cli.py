@@ -1,6 +1,5 @@
 """The `charreg` command and the profiles."""
 
-import fcntl
 import hashlib
 import shlex
 import subprocess
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from charreg.app.cache import damaged_objects
 from charreg.app.cli import app
@@ -195,8 +195,7 @@ def test_scratch_lists_and_clears_but_spares_running_trainings(command: Any) -> 
     for folder in (idle, busy):
         folder.mkdir(parents=True)
         (folder / "state-000000040.json").write_text("{}", encoding="ascii")
-    with open(busy / "lock", "w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(busy / "lock"):
         status, out, _ = command("scratch")
         assert status == 0
         assert "pretrain_sr/aa11  step 40" in out

@@ -177,7 +177,7 @@ def test_kill_9_during_a_training_then_repro_gives_the_same_bytes(project: Proje
     while not (locks := list(states.glob("*/state-*.json"))) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert locks, "no state was written"
-    holder = int((locks[0].parent / "lock").read_text())
+    holder = int((locks[0].parent / "owner").read_text())
     with contextlib.suppress(ProcessLookupError):  # the run is short and may be over
         os.kill(holder, signal.SIGKILL)
     victim.wait()

@@ -214,8 +214,8 @@ def test_a_training_whose_parent_dies_ends_by_itself(workshop: Workshop, number:
     with open(out / "log", "w") as log:
         parent = subprocess.Popen(command, cwd=workshop.folder, env=environment, stderr=log)
     wait_for(lambda: workshop.states("orphan"), 120)
-    (lock,) = out.glob(".dvc/tmp/charreg/*/*/lock")
-    pid = int(lock.read_text())
+    (owner,) = out.glob(".dvc/tmp/charreg/*/*/owner")
+    pid = int(owner.read_text())
     assert alive(pid)
     assert pid != parent.pid
     parent.send_signal(number)

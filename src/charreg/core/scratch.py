@@ -4,7 +4,6 @@ Not a stage output: it lies beside DVC's own temporary files, so that experiment
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from charreg.core.errors import CharregError
 from charreg.core.files import write_json
@@ -55,24 +56,20 @@ class ScratchFolder:
     def hold(self) -> Iterator[None]:
         """Own the folder for the length of a block; a second owner is refused with the first one's PID.
 
-        The kernel drops the lock with the process, so a killed holder blocks nobody.
+        The system drops the lock with the process, so a killed holder blocks nobody.
         """
+        lock, owner = FileLock(self.folder / "lock", timeout=0), self.folder / "owner"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = open(self.folder / "lock", "a+", encoding="ascii")  # noqa: SIM115  held open: the lock
+            held = lock.acquire()
+        except Timeout:
+            holder = owner.read_text(encoding="ascii") if owner.exists() else "unknown"
+            raise CharregError(f"{self.stage}: already runs as process {holder}; wait for it or stop it") from None
         except OSError as error:
             raise CharregError(f"{self.folder}: {error.strerror}; wanted a folder for resume states") from None
-        with file:
+        with held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise CharregError(f"{self.stage}: already runs as process {holder}; wait for it or stop it") from None
-            try:
-                file.truncate(0)
-                file.write(str(os.getpid()))
-                file.flush()
+                owner.write_text(str(os.getpid()), encoding="ascii")
                 for partial in self.folder.glob(".*.partial-*"):
                     partial.unlink()  # of a writer that was killed
                 self._tell_others_apart()
@@ -108,12 +105,11 @@ class ScratchFolder:
 
 def is_held(folder: Path) -> bool:
     """Whether a running process owns these resume states."""
-    with open(folder / "lock", "a", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _changed_keys(old: Any, new: Any, prefix: str = "") -> str:
