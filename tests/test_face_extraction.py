@@ -169,7 +169,8 @@ def test_the_exclude_list_leaves_out_what_it_names_and_reports_stale_lines(
     packaged: Path, stages: Stages, lr_serial: FaceSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = lr_serial.index.iloc[0]
-    stages.exclude.write_text(f"# made by hand\n\n{first.photo} {first.box_left} {first.box_top}\ngone.jpg 1 2\n")
+    lines = ("# made by hand", "", f"{first.photo} {first.box_left} {first.box_top}", "gone.jpg 1 2")
+    stages.exclude.write_text("".join(f"{line}\r\n" for line in lines), encoding="utf-8-sig")  # of Windows
     faces = stages.lr(packaged / "photos" / "web", "less", "packaged")
     assert len(faces) == len(lr_serial) - 1
     assert faces.meta["rejections"]["excluded"] == 1

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from charreg.photos import images
 from charreg.photos.images import REASONS, RejectedImage, decode_picture, read_picture
+from charreg.photos.sources import find_photos, read_photo
 from data_fixtures import damaged_files, encoded, odd_files, portrait, write_files
 
 LIMIT = 100_000_000
@@ -35,10 +37,44 @@ def test_odd_files_are_decoded_upright_and_noted(name: str) -> None:
     assert difference.mean() < 4  # JPEG and palette lose a little; a picture on its side would be some 50 off
 
 
-def test_16_bits_keep_the_high_byte() -> None:
-    values = np.array([[0, 255, 256, 65535]], dtype=np.uint16)
-    picture = decode_picture(encoded(Image.fromarray(values), "PNG"), LIMIT)
-    assert picture.pixels[0, :, 0].tolist() == [0, 0, 1, 255]
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [([0, 255, 256, 65535], [0, 0, 1, 255]), ([0, 16, 2048, 4095], [0, 1, 128, 255]), ([0, 1, 200], [0, 1, 200])],
+)
+def test_16_bits_are_scaled_by_those_they_use(values: list[int], levels: list[int]) -> None:
+    """12 bits in 16 are no black picture."""
+    content = encoded(Image.fromarray(np.array([values], dtype=np.uint16)), "PNG")
+    assert decode_picture(content, LIMIT).pixels[0, :, 0].tolist() == levels
+
+
+def test_the_first_page_of_a_tiff_is_taken() -> None:
+    page, thumbnail = Image.new("RGB", (60, 50), (10, 20, 30)), Image.new("RGB", (6, 5))
+    picture = decode_picture(encoded(page, "TIFF", save_all=True, append_images=[thumbnail]), LIMIT)
+    assert picture.pixels.shape == (50, 60, 3)
+    assert picture.notes == ("first_page",)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
+def test_newer_formats_are_read(kind: str) -> None:
+    pixels = decode_picture(encoded(Image.fromarray(portrait()), kind), LIMIT).pixels
+    assert np.abs(pixels.astype(int) - portrait()).mean() < 6
+
+
+def test_heif_is_read_by_its_package_or_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener(thumbnails=False)
+    content = encoded(Image.fromarray(portrait()), "HEIF")
+    assert np.abs(decode_picture(content, LIMIT).pixels.astype(int) - portrait()).mean() < 6
+    monkeypatch.setattr(images, "_heif", tuple)  # as if it were not installed
+    with pytest.raises(RejectedImage, match="wants_pillow_heif"):
+        decode_picture(content, LIMIT)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".dav", ".h264", ".wmv"])
+def test_videos_among_photographs_are_counted(tmp_path: Path, suffix: str) -> None:
+    write_files(tmp_path, {f"clip{suffix}": (b"frames", ""), "grey.pgm": ODD["grey.pgm"]})
+    (clip, _) = find_photos("folder", tmp_path).photos
+    with pytest.raises(RejectedImage, match="video"):
+        read_photo(clip, LIMIT)
 
 
 def test_alpha_is_laid_over_white() -> None:

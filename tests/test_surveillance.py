@@ -1,6 +1,7 @@
 """Surveillance: cameras, strides, and the same pixels of a video however it is read."""
 
 import pickle
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,24 @@ def test_without_pyav_videos_say_what_to_install_and_frames_go_on(
         find_photos("surveillance", tmp_path)
     (tmp_path / "yard" / "morning.mp4").unlink()
     assert len(find_photos("surveillance", tmp_path).photos) == 12
+
+
+@pytest.mark.parametrize(("turns", "matrix"), [(1, (0, 1, -1, 0)), (2, (-1, 0, 0, -1)), (3, (0, -1, 1, 0))])
+def test_frames_are_turned_upright(tmp_path: Path, turns: int, matrix: tuple[int, ...]) -> None:
+    """As a phone stores them: pixels lying, and a display matrix in the track header."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24] = 200
+    path = write_video(tmp_path / "yard" / "a.mp4", pictures=[picture] * 3)
+    lying = read_photo(find_photos("surveillance", tmp_path).photos[0], 10**6)
+    assert lying.notes == ()
+    content = bytearray(path.read_bytes())
+    place = content.index(b"tkhd") + 4 + 40  # of the matrix, fixed point 16.16
+    a, b, c, d = (value << 16 for value in matrix)
+    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    upright = read_photo(find_photos("surveillance", tmp_path).photos[0], 10**6)
+    assert upright.notes == ("rotated",)
+    assert np.array_equal(upright.pixels, np.rot90(lying.pixels, -turns))  # matrix and turns are clockwise
 
 
 def test_the_stage_takes_the_stride(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class Exclusion:
 def read_exclusions(path: Path) -> list[Exclusion]:
     """Faces to leave out, `photo left top` a line; # begins a comment. Raises CharregError naming the line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CharregError(f"{path}: {error}; wanted a list of `photo left top`, it may be empty") from None
     exclusions = []

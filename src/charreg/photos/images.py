@@ -1,14 +1,15 @@
 """Untrusted picture files -> RGB arrays, or a rejection under a short reason.
 
-Decoded, with a note that is counted: CMYK, palettes, alpha (laid over white), grey, 16-bit grey (high byte),
-EXIF-rotated (turned upright), MPO (first picture). Refused: see REASONS. Formats with an interpreter or an outside
-program behind them (EPS, PDF, WMF, ...) are not images here.
+Decoded, with a note that is counted: CMYK, palettes, alpha (laid over white), grey, 16-bit grey (the eight bits below
+the highest one it uses), EXIF-rotated (turned upright), several pages (TIFF, MPO: the first). Refused: see REASONS.
+Formats with an interpreter or an outside program behind them (EPS, PDF, WMF, ...) are not images here.
 """
 
 import io
 import stat
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,24 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from charreg.core.faces import Pixels
 
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")  # JPEG brings MPO with it
-SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000")  # JPEG brings MPO with it
+HEIF = (".heic", ".heif", ".hif")  # read by pillow-heif, the extra [heif]
+# Suffix of a video -> its container format; those that name further files or addresses (playlists) are left out.
+VIDEOS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".avi": "avi", ".mkv": "matroska", ".webm": "matroska",
+          ".mpg": "mpeg", ".mpeg": "mpeg", ".ts": "mpegts", ".wmv": "asf", ".3gp": "mov", ".flv": "flv"}  # fmt: skip
+UNREAD = (".dav", ".h264", ".264", ".h265", ".265", ".hevc", ".vob", ".mts", ".m2ts")  # no videos one can seek in
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".psd", ".tga", ".jxl")  # pictures not read here
+# Whatever looks like a picture or a video is looked at and counted, never passed over in silence.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif"),
+    *(".jp2", ".j2k", *HEIF, *RAW, *VIDEOS, *UNREAD),
+)
 REASONS = {
     "unreadable": "a link to nowhere, or no permission",
     "empty": "0 bytes",
     "not_an_image": "no known picture format",
+    "video": "a video: source surveillance takes its frames, where it can (.mp4, .mkv, .avi and such)",
+    "wants_pillow_heif": "HEIF, read once its package is there: pip install 'charreg[heif]'",
     "truncated": "the file ends early",
     "damaged": "wrong checksum or undecodable",
     "too_large": "more pixels than detection.max_pixels, seen in the header",
@@ -51,6 +64,8 @@ class Picture:
 
 def read_picture(path: Path, max_pixels: int, min_side: int = 1) -> Picture:
     """Decode a picture file. Raises RejectedImage."""
+    if path.suffix.lower() in (*VIDEOS, *UNREAD):
+        raise RejectedImage("video")
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -76,7 +91,7 @@ def decode_picture(content: bytes, max_pixels: int, min_side: int = 1) -> Pictur
     except (RejectedImage, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise RejectedImage("damaged" if _has_signature(content) else "not_an_image") from None
+        raise RejectedImage(_unidentified(content)) from None
     except Exception as error:  # decoders of untrusted bytes raise nearly everything
         raise RejectedImage(_reason(error)) from None
     finally:
@@ -84,19 +99,20 @@ def decode_picture(content: bytes, max_pixels: int, min_side: int = 1) -> Pictur
 
 
 def _decode(content: bytes, max_pixels: int, min_side: int) -> Picture:
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with Image.open(io.BytesIO(content), formats=(*FORMATS, *_heif())) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise RejectedImage("too_large")
         if min(width, height) < min_side:
             raise RejectedImage("too_small")
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        pages = getattr(image, "n_frames", 1)
+        if pages > 1 and image.format not in ("MPO", "TIFF", "HEIF"):
             raise RejectedImage("animated")
         if image.format == "PNG":
             with Image.open(io.BytesIO(content), formats=["PNG"]) as png:
                 png.verify()  # load() skips the checksums
         image.load()
-        notes: list[str] = []
+        notes = ["first_page"] if pages > 1 and image.format == "TIFF" else []
         upright = _turn_upright(image, notes)
         return Picture(np.ascontiguousarray(_rgb(upright, notes)), tuple(notes))
 
@@ -122,7 +138,8 @@ def _rgb(image: Image.Image, notes: list[str]) -> Pixels:
         if values.min() < 0 or values.max() > 65535:
             raise RejectedImage("pixel_format")
         notes.append("16_bit")
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        unused = max(0, int(values.max()).bit_length() - 8)  # 12 bits in 16 are not black
+        return np.repeat((values >> unused).astype(np.uint8)[..., None], 3, axis=2)
     if mode == "F":
         raise RejectedImage("pixel_format")
     if mode in ("P", "PA"):
@@ -143,6 +160,22 @@ def _reason(error: Exception) -> str:
     return "truncated" if ends_early else "damaged"
 
 
-def _has_signature(content: bytes) -> bool:
+@cache
+def _heif() -> tuple[str, ...]:
+    """The format pillow-heif adds to Pillow, where it is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return ()
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return ("HEIF",)
+
+
+def _unidentified(content: bytes) -> str:
+    """Why no decoder takes a file: a key of REASONS."""
     signatures = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
-    return content.startswith(signatures) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+    brand = content[8:12] if content[4:8] == b"ftyp" else b""
+    if not _heif() and brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc"):
+        return "wants_pillow_heif"
+    known = content.startswith(signatures) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+    return "damaged" if known or brand == b"avif" else "not_an_image"

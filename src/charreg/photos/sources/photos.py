@@ -117,7 +117,8 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[
 def parse_rows(lines: Iterable[str], name: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """As `read_rows`, from the lines of a file called `name`."""
     try:
-        reader = csv.DictReader(lines, strict=True)
+        reader = csv.DictReader(lines, strict=True, skipinitialspace=True)
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
         missing = [column for column in columns if column not in (reader.fieldnames or [])]
         if missing:
             raise CharregError(f"{name}: found columns {reader.fieldnames}, wanted {', '.join(columns)}")

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from charreg.core.errors import CharregError
-from charreg.photos.images import SUFFIXES
+from charreg.photos.images import VIDEOS
 from charreg.photos.sources import video
 from charreg.photos.sources.folders import in_order, names_below
 from charreg.photos.sources.photos import Photo, PhotoList
@@ -22,7 +22,7 @@ from charreg.photos.sources.photos import Photo, PhotoList
 
 def find_photos(root: Path, stride: int) -> PhotoList:
     """Every `stride`-th frame of every folder and video, camera by camera. Raises CharregError."""
-    names = in_order(names_below(root, SUFFIXES + video.SUFFIXES), root)
+    names = in_order(names_below(root), root)
     loose = [name for name in names if "/" not in name]
     if loose or not names:
         found = loose[0] if loose else "no picture and no video"
@@ -33,7 +33,7 @@ def find_photos(root: Path, stride: int) -> PhotoList:
         pictures = []
         for name in files:
             path = root / name
-            if path.suffix.lower() not in video.SUFFIXES:
+            if path.suffix.lower() not in VIDEOS:
                 pictures.append(Photo(name, path, album=camera))
                 continue
             for number, frame in enumerate(video.list_frames(path, stride)):

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from charreg.core.errors import CharregError
-from charreg.photos.images import Picture, RejectedImage
+from charreg.core.faces import Pixels
+from charreg.photos.images import VIDEOS, Picture, RejectedImage
 from charreg.photos.sources.photos import Frame
 
 if TYPE_CHECKING:
     import av
-
-# Suffix -> container format. Formats that name further files or addresses (playlists) are not videos here.
-FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".avi": "avi", ".mkv": "matroska", ".webm": "matroska",
-           ".mpg": "mpeg", ".mpeg": "mpeg", ".ts": "mpegts"}  # fmt: skip
-SUFFIXES = tuple(FORMATS)
 
 
 def list_frames(path: Path, stride: int) -> list[Frame]:
@@ -74,7 +70,13 @@ def read_frame(path: Path, frame: Frame, max_pixels: int, min_side: int = 1) -> 
         raise RejectedImage("unreadable") from None
     if min(picture.width, picture.height) < min_side:
         raise RejectedImage("too_small")
-    return Picture(np.asarray(picture.to_ndarray(format="rgb24"), np.uint8), ())
+    return Picture(upright(picture), ("rotated",) if picture.rotation else ())
+
+
+def upright(frame: "av.VideoFrame") -> Pixels:
+    """The pixels of a frame, uint8 [H, W, 3], turned as the display matrix of its stream says, as phones store it."""
+    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
 class _Reader:
@@ -114,7 +116,7 @@ def _reader(path: Path, version: tuple[int, int]) -> _Reader:
 
 
 def _open(path: Path) -> "av.container.InputContainer":
-    return _av(path).open(str(path), format=FORMATS[path.suffix.lower()], options={"protocol_whitelist": "file"})  # type: ignore[no-any-return]
+    return _av(path).open(str(path), format=VIDEOS[path.suffix.lower()], options={"protocol_whitelist": "file"})  # type: ignore[no-any-return]
 
 
 def _stream(container: "av.container.InputContainer") -> "av.VideoStream":
