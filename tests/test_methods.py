@@ -1,5 +1,6 @@
 """What a method does with genuine and with artificial faces, and what it writes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,14 @@ def test_artificial_faces_skip_phi_cr(recorded: Method, lr: Tensor) -> None:
     assert torch.equal(S, up(lr) + 0.125)
     wrong = recorded.super_resolve(lr, "genuine")
     assert (S - wrong).abs().max() > 0.2
+
+
+def test_strength_blends_the_regulated_face(recorded: Method, lr: Tensor) -> None:
+    half = replace(recorded, strength=0.5).regulate(lr, "genuine")
+    assert half is not None
+    torch.testing.assert_close(half, lr - 0.125)
+    assert replace(recorded, strength=0.0).regulate(lr, "genuine") is None
+    assert torch.equal(replace(recorded, strength=0.0).super_resolve(lr, "genuine"), up(lr) + 0.125)
 
 
 def test_clamping_waits_until_saving(genuine_faces: FaceSet) -> None:

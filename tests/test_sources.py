@@ -1,8 +1,10 @@
 """Sources: which photographs there are, in which order, and what is known of them."""
 
+import errno
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from charreg.core.errors import CharregError
 from charreg.core.faces import LANDMARK_COLUMNS
+from charreg.photos.images import RejectedImage
 from charreg.photos.sources import Box, find_photos, read_photo
 from data_fixtures import encoded, odd_files, portrait, write_files
 from miniature import write_tar, write_zip
@@ -49,6 +52,28 @@ def test_folder_reads_boxes(tmp_path: Path) -> None:
     assert raw.annotated
     assert boxes["cmyk.jpg"] == (Box(1, 2, 30, 40.5, "ann", "summer"), Box(5, 6, 7, 8))
     assert boxes["alpha.png"] == ()
+
+
+def test_links_to_folders_are_followed_once_and_closed_folders_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path / "elsewhere", {"grey.pgm": odd_files()["grey.pgm"]})
+    write_files(tmp_path / "raw/closed", {"palette.png": odd_files()["palette.png"]})
+    for name in ("a", "b"):
+        (tmp_path / "raw" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/again").symlink_to(tmp_path / "raw")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:  # root may read anything, so no chmod
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    photos = find_photos("folder", tmp_path / "raw").photos
+    assert [photo.name for photo in photos] == ["a/grey.pgm", "closed"]
+    with pytest.raises(RejectedImage, match="unreadable"):
+        read_photo(photos[1], 10**6)
 
 
 def test_headers_may_have_blanks_and_capitals(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from psutil import pid_exists
+
 
 def sha256_of_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, read in constant memory."""
@@ -17,7 +19,9 @@ def sha256_of_file(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames inside a folder survive a power cut."""
+    """Make the renames inside a folder survive a power cut, where folders can be synchronised."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -28,7 +32,7 @@ def sync_folder(folder: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content, the new content, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.name[-60:]}.partial-{os.getpid()}")  # a name may have 255 bytes
     try:
         with open(partial, "wb") as file:
             file.write(content)
@@ -46,16 +50,6 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
-
-
 @contextlib.contextmanager
 def output_folder(path: Path) -> Iterator[Path]:
     """Yield a fresh folder that takes the place of `path` when the block ends well and is removed when not.
@@ -67,7 +61,7 @@ def output_folder(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     for earlier in path.parent.glob(f".{path.name}.partial-*"):
         number = earlier.name.rpartition("-")[2]
-        if earlier == partial or (number.isdecimal() and not _is_alive(int(number))):
+        if earlier == partial or (number.isdecimal() and not pid_exists(int(number))):
             shutil.rmtree(earlier, ignore_errors=True)
     partial.mkdir()
     try:

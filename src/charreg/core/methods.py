@@ -26,13 +26,17 @@ class Method:
     phi_sr: nn.Module | None
     phi_cr: nn.Module | None
     label: str = ""  # of its rows in the report, where a training named one
+    strength: float = 1.0  # of the regulariser, 0 (none) to 1 (as trained)
 
     def regulate(self, lr: Tensor, domain: Domain) -> Tensor | None:
-        """R = phi_cr(G) for genuine faces [B, 3, 16, 16]; None where the method or the domain has no such step.
+        """R = G + strength (phi_cr(G) - G) for genuine faces [B, 3, 16, 16]; None where there is no such step.
 
         Artificial faces skip phi_cr: they already are what it produces (the paper's deployment on Helen).
         """
-        return self.phi_cr(lr) if self.phi_cr is not None and domain == "genuine" else None
+        if self.phi_cr is None or domain == "artificial" or not self.strength:
+            return None
+        R: Tensor = self.phi_cr(lr)
+        return R if self.strength == 1 else lr + self.strength * (R - lr)
 
     def enlarge(self, lr: Tensor) -> Tensor:
         """phi_sr, or UP without one: [B, 3, 16, 16] to [B, 3, 64, 64]."""

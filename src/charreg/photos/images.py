@@ -31,7 +31,7 @@ SUFFIXES = (
     *(".jp2", ".j2k", *HEIF, *RAW, *VIDEOS, *UNREAD),
 )
 REASONS = {
-    "unreadable": "a link to nowhere, or no permission",
+    "unreadable": "a link to nowhere, or no permission",  # a file or a whole folder
     "empty": "0 bytes",
     "not_an_image": "no known picture format",
     "video": "a video: source surveillance takes its frames, where it can (.mp4, .mkv, .avi and such)",
@@ -68,6 +68,8 @@ def read_picture(path: Path, max_pixels: int, min_side: int = 1) -> Picture:
         raise RejectedImage("video")
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise RejectedImage("unreadable")
         if not stat.S_ISREG(status.st_mode):
             raise RejectedImage("not_an_image")  # reading a pipe would wait for ever
         if status.st_size > BYTES_PER_PIXEL * max_pixels:

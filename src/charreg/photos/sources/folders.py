@@ -39,13 +39,24 @@ def parse_cells(path: Path, number: int, line: str, kinds: Iterable[Callable[[st
 
 
 def names_below(root: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
-    """Files below `root` with these suffixes, relative, with /, in no order; hidden files and folders left out."""
-    names = []
-    for folder, inner, files in os.walk(root):
-        inner[:] = [name for name in inner if not name.startswith(".")]
+    """Files below `root` with these suffixes, relative, with /, in no order; hidden files and folders left out.
+
+    Links to folders are followed, every folder once. A folder that cannot be read is named like a file, so that reading
+    it is refused and counted.
+    """
+    names: list[str] = []
+    closed: list[OSError] = []
+    seen: set[tuple[int, int]] = set()
+    for folder, inner, files in os.walk(root, followlinks=True, onerror=closed.append):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
         prefix = "" if (below := os.path.relpath(folder, root)) == os.curdir else f"{Path(below).as_posix()}/"
         names += [prefix + name for name in files if not name.startswith(".") and name.lower().endswith(suffixes)]
-    return names
+    return names + [Path(error.filename).relative_to(root).as_posix() for error in closed]
 
 
 def in_order(names: Iterable[str], root: Path) -> list[str]:
