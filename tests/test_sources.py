@@ -27,7 +27,7 @@ def test_folder_order_depends_on_names_alone(tmp_path: Path, monkeypatch: pytest
             path.write_bytes(b"x")
     walk = os.walk
     first = [photo.name for photo in find_photos("folder", tmp_path / "one").photos]
-    monkeypatch.setattr(os, "walk", lambda top: reversed([(f, d[::-1], n[::-1]) for f, d, n in walk(top)]))
+    monkeypatch.setattr(os, "walk", lambda top, **_: reversed([(f, d[::-1], n[::-1]) for f, d, n in walk(top)]))
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     assert [photo.name for photo in find_photos("folder", tmp_path / "two").photos] == first
     assert first == ["Z.JPG", "a.jpg", "b/10.jpg", "b/2.jpg", "c/d/f.png", "c/d/é.png"]
