@@ -1,14 +1,17 @@
-"""The `charreg` command: profiles, checks before a run, weight files, resume states, faces without the pipeline."""
+"""The `charreg` command: photographs in and out; profiles, checks, weight files and resume states of the pipeline."""
 
+import os
+import re
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from charreg.app.weights import KNOWN, fetch
-from charreg.core.errors import run
+from charreg.core.errors import CharregError, run
 from charreg.core.params import check_params, parse_yaml, read_all_params
 from charreg.core.profiles import apply_profile, override_flags, read_profile
 from charreg.core.scratch import is_held, scratch_root
@@ -16,6 +19,7 @@ from charreg.photos.journal import JOURNAL, count_records
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+CORES = os.cpu_count() or 1
 WeightsName = Literal["inception", "vgg19"]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.")]
 
@@ -128,18 +132,96 @@ def fetch_weights(
 
 @app.command()
 def upscale(
-    source: Annotated[Path, typer.Argument(help="A face crop or a folder of face crops.")],
-    out: Annotated[Path, typer.Argument(help="The folder for the 64x64 faces.")],
-    model: Annotated[Path, typer.Option(help="A trained model folder.")] = Path("models/cr"),
-    characteristic_module: Annotated[
-        bool, typer.Option(help="Off for faces that are shrunken good ones rather than genuinely bad.")
-    ] = True,
+    source: Annotated[Path, typer.Argument(help="A photograph, a video, a folder or an archive of them.")],
+    out: Annotated[Path, typer.Argument(help="A folder; of one photograph also a file.")],
+    model: Annotated[Path | None, typer.Option(help="A model folder; the shipped one without.")] = None,
+    strength: Annotated[float | None, typer.Option(min=0, max=1, help="Of the regulariser; 0: none.")] = None,
+    faces: Annotated[str, typer.Option(metavar="LOW-HIGH", help="Longer side of the faces, px.")] = "8-32",
+    scale: Annotated[int, typer.Option(help="How much larger the photograph gets: 1, 2 or 4.")] = 4,
+    crops: Annotated[bool, typer.Option("--crops", help="Every picture is the square of one face.")] = False,
+    faces_only: Annotated[bool, typer.Option("--faces-only", help="Write the faces, not the photographs.")] = False,
+    keep_model_colours: Annotated[bool, typer.Option("--keep-model-colours")] = False,
+    form: Annotated[str, typer.Option("--format", help="png, jpg, webp or tiff; else as OUT says, or png.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make again what exists.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that look for faces; as many as cores.")] = CORES,
+    runtime: Annotated[str, typer.Option(help="torch, or onnx with --model FILE.onnx.")] = "torch",
 ) -> None:
-    """Super-resolve face crops with a trained model; every crop becomes a 64x64 PNG."""
-    from charreg.app.upscale import upscale_folder  # torch takes seconds; the other commands do without
+    """Find the small faces of photographs, super-resolve them and paste them back; see also --crops, --faces-only."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", faces)
+    if not found:
+        raise CharregError(f"--faces: found {faces!r}, wanted two sides in px, as 8-32")
+    if form not in ("", "png", "jpg", "webp", "tiff"):
+        raise CharregError(f"--format: found {form!r}, wanted png, jpg, webp or tiff")
+    if runtime not in ("torch", "onnx"):
+        raise CharregError(f"--runtime: found {runtime!r}, wanted torch or onnx")
+    from charreg.app.upscale import UpscaleOptions, upscale  # torch takes seconds; the other commands do without
+    from charreg.app.upscaler import Upscaler
 
-    count = upscale_folder(model, source, out, "genuine" if characteristic_module else "artificial")
-    print(f"{out}: {count} faces")
+    options = UpscaleOptions(
+        (float(found[1]), float(found[2])),
+        scale,
+        crops,
+        faces_only,
+        keep_model_colours,
+        form or None,  # type: ignore[arg-type]
+        overwrite,
+        jobs,
+    )
+    upscaler = Upscaler.load(model, device=device, strength=strength, runtime=runtime)  # type: ignore[arg-type]
+    print(f"strength {upscaler.strength:g}")
+    summary = upscale(source, out, upscaler, options)
+    print(f"{out}: {summary}")
+    if not summary.done and not summary.left_out["exists"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def models() -> None:
+    """List the shipped model and those of models/ that can super-resolve."""
+    from charreg.app.model_list import list_models
+
+    for one in list_models(Path.cwd()):
+        parts = ", ".join(one.networks) or "no network"
+        print(f"{'shipped' if one.shipped else one.folder}  {one.label}  {parts}  {one.size / 2**20:.1f} MiB")
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder, or cr for the shipped one.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx")],
+) -> None:
+    """Write a model as one ONNX graph: any number of faces, strength as an input."""
+    from charreg.app.onnx_graph import export_onnx
+    from charreg.app.upscaler import DEFAULT_MODEL, default_strength
+
+    folder = DEFAULT_MODEL if str(model) == DEFAULT_MODEL.name and not model.exists() else model
+    export_onnx(folder, out, default_strength(folder))
+    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB; upscale --runtime onnx --model {out}")
+
+
+@app.command()
+def web(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Serve a page on 127.0.0.1: drop a photograph, see it before and after."""
+    from charreg.app.web import serve
+
+    serve(port, device)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"charreg {version('charreg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Super-resolves small, bad faces; profiles, checks, weight files and resume states of the pipeline."""
 
 
 def main() -> None:

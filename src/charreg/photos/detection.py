@@ -6,7 +6,7 @@ outside the picture, and is half as fast; tests/test_detection.py compares the t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -101,15 +101,18 @@ def smallest_side(params: DetectionOptions) -> int:
     return max(1, math.ceil(params.min_face / max(params.scales)))
 
 
-def detect_faces(pixels: Pixels, params: DetectionOptions) -> list[DetectedFace]:
+def detect_faces(
+    pixels: Pixels, params: DetectionOptions, over_tiles: Callable[..., Iterable[list[DetectedFace]]] = map
+) -> list[DetectedFace]:
     """All faces of a photograph, uint8 [H, W, 3] RGB, most probable first.
 
-    Runs on one thread, so that the result does not depend on how many workers there are.
+    Every tile runs on one thread, so that the result does not depend on how many workers there are; `over_tiles` may
+    map over tiles in several (`ThreadPoolExecutor.map`).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = [face for scale in params.scales for face in _detect_at(pixels, scale, params)]
+        found = [face for scale in params.scales for face in _detect_at(pixels, scale, params, over_tiles)]
     finally:
         torch.set_num_threads(threads)
     height, width = pixels.shape[:2]
@@ -125,20 +128,29 @@ def _y(face: DetectedFace) -> float:
     return face.top + face.height / 2
 
 
-def _detect_at(pixels: Pixels, scale: float, params: DetectionOptions) -> Iterator[DetectedFace]:
+def _detect_at(
+    pixels: Pixels, scale: float, params: DetectionOptions, over_tiles: Callable[..., Iterable[list[DetectedFace]]]
+) -> Iterator[DetectedFace]:
     """Faces found when the photograph is enlarged bicubically by `scale`; tiles are enlarged one at a time."""
     height, width = pixels.shape[:2]
     tile = max(1, int(TILE / scale))  # px of the photograph
-    for left, right in tile_spans(width, tile):
-        for top, bottom in tile_spans(height, tile):
-            size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
-            part = Image.fromarray(pixels[top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC)
-            boxes, landmarks = run_cascade(np.asarray(part), params.min_face, params.thresholds)
-            for (*corners, score), points in zip(boxes.tolist(), landmarks, strict=True):
-                x0, y0, x1, y1 = (value / scale for value in corners)
-                if x1 > x0 and y1 > y0:
-                    shifted = points / scale + np.array([left, top])
-                    yield DetectedFace(x0 + left, y0 + top, x1 - x0, y1 - y0, score, scale, shifted)
+
+    def detect_in(spans: tuple[tuple[int, int], tuple[int, int]]) -> list[DetectedFace]:
+        (left, right), (top, bottom) = spans
+        size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+        part = Image.fromarray(pixels[top:bottom, left:right]).resize(size, Image.Resampling.BICUBIC)
+        boxes, landmarks = run_cascade(np.asarray(part), params.min_face, params.thresholds)
+        found = []
+        for (*corners, score), points in zip(boxes.tolist(), landmarks, strict=True):
+            x0, y0, x1, y1 = (value / scale for value in corners)
+            if x1 > x0 and y1 > y0:
+                shifted = points / scale + np.array([left, top])
+                found.append(DetectedFace(x0 + left, y0 + top, x1 - x0, y1 - y0, score, scale, shifted))
+        return found
+
+    tiles = [(columns, rows) for columns in tile_spans(width, tile) for rows in tile_spans(height, tile)]
+    for found in over_tiles(detect_in, tiles):
+        yield from found
 
 
 def tile_spans(length: int, tile: int) -> list[tuple[int, int]]:
