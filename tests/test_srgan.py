@@ -16,14 +16,11 @@ from torch import Tensor, nn
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet
 from charreg.core.resampling import up
-from charreg.networks.blocks import BatchNorm
 from charreg.networks.centreface import CentreFace
 from charreg.networks.content import VGG_FACTOR, face_content, vgg_content
 from charreg.peers.base import PeerInputs
-from charreg.peers.srgan import SrganDiscriminator, SrganGenerator, TrainSrgan
-from charreg.training.loop import Training
-from charreg.training.signals import in_batches, psnr
-from conftest import build_peer, count, graph_of
+from charreg.peers.srgan import SrganDiscriminator, TrainSrgan
+from conftest import build_peer, graph_of
 
 CPU = torch.device("cpu")
 Build = Callable[..., TrainSrgan]
@@ -41,7 +38,6 @@ SMALL = {
     "ema": 0.0,
 }
 GAN_STEP = 6  # the first of SMALL
-WEIGHTS = ("pixel_weight", "content_weight", "adv_weight")
 VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels and convolutions before each pooling
 
 
@@ -63,19 +59,6 @@ def two_faces(seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 # --- the networks ----------------------------------------------------------------------------------------
-
-
-def test_published_sizes() -> None:
-    """16 blocks and no batch norm before the shuffle, where re-implementations differ."""
-    assert count(SrganGenerator()) == 1_549_462
-    assert count(SrganDiscriminator()) == 13_079_745
-    assert count(SrganDiscriminator(pooling="global")) == 5_215_425
-
-
-def test_with_residual_output_and_no_norm_it_starts_at_bicubic() -> None:
-    network, A = SrganGenerator(4, 2, norm="none", output="residual"), torch.rand(2, 3, 16, 16) * 2 - 1
-    assert torch.equal(network(A), up(A))
-    assert not any(isinstance(module, BatchNorm) for module in network.modules())
 
 
 @pytest.mark.parametrize("pooling", ["flatten", "global"])
@@ -115,10 +98,10 @@ def test_a_gan_step_is_the_published_loss(build: Build) -> None:
 
 def test_rates(build: Build) -> None:
     """A tenth for the second half of the GAN's part."""
-    job = build(iterations=100, gan_share=0.2, d_lr_factor=2.0)
+    job = build(iterations=100, gan_share=0.2)
     assert {job.rate(step) for step in range(90)} == {1.0}
     assert {job.rate(step) for step in range(90, 100)} == {0.1}
-    assert job.rates == pytest.approx({"generator": 2e-3, "d": 4e-3})
+    assert job.rates == {"generator": 2e-3, "d": 2e-3}
     gentle = build(iterations=100, gan_share=0.2, gan_lr_factor=0.2)
     assert [gentle.rate(step) for step in (79, 80, 89, 90, 99)] == pytest.approx([1.0, 0.2, 0.2, 0.02, 0.02])
     cosine = build(iterations=100, gan_share=0.2, lr_decay="cosine")
@@ -196,31 +179,29 @@ def written(tensors: dict[str, Tensor], path: Path) -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="module")
-def small_vgg(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Enough of VGG19 for layer 22."""
-    return written(drawn_vgg(4), tmp_path_factory.mktemp("vgg") / "vgg19.pth")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    return written(drawn_vgg(), tmp_path_factory.mktemp("vgg") / "vgg19.pth")
 
 
-@pytest.mark.parametrize(("layer", "shape"), [(54, (2, 512, 4, 4)), (22, (2, 128, 32, 32))])
-def test_vgg_features_are_the_published_ones(layer: Any, shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_vgg_features_are_the_published_ones(tmp_path: Path) -> None:
     """VGG19 written out: ImageNet normalisation, row by row, AFTER the last activation, BEFORE the pooling."""
     tensors = drawn_vgg()
-    loss = vgg_content(*written(tensors, tmp_path / "vgg19.safetensors"), layer, CPU)
+    loss = vgg_content(*written(tensors, tmp_path / "vgg19.safetensors"), CPU)
     S, H = two_faces()
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
     def published(x: Tensor) -> Tensor:
         x, place = (x * 0.5 + 0.5 - mean) / std, 0
-        for row, (_, many) in enumerate(VGG19[: layer // 10], start=1):
+        for row, (_, many) in enumerate(VGG19, start=1):
             for _ in range(many):
                 x = F.conv2d(x, tensors[f"features.{place}.weight"], tensors[f"features.{place}.bias"], padding=1)
                 x, place = F.relu(x), place + 2
-            if row < layer // 10:
+            if row < len(VGG19):
                 x, place = F.max_pool2d(x, 2), place + 1
         return x
 
     found, wanted = loss.maps(S), published(S)
-    assert found.shape == shape
+    assert found.shape == (2, 512, 4, 4)
     assert wanted.std() > 0.1
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(loss(S, H), (wanted - published(H)).square().mean(), rtol=1e-3, atol=0)
@@ -231,10 +212,10 @@ def test_vgg_features_are_the_published_ones(layer: Any, shape: tuple[int, ...],
     assert all(parameter.grad is None for parameter in loss.parameters())
 
 
-def test_both_kinds_of_file_give_the_same(small_vgg: tuple[Path, str], tmp_path: Path) -> None:
+def test_both_kinds_of_file_give_the_same(vgg: tuple[Path, str], tmp_path: Path) -> None:
     S, H = two_faces()
-    other = written(drawn_vgg(4), tmp_path / "vgg19.safetensors")
-    assert torch.equal(vgg_content(*small_vgg, 22, CPU)(S, H), vgg_content(*other, 22, CPU)(S, H))
+    other = written(drawn_vgg(), tmp_path / "vgg19.safetensors")
+    assert torch.equal(vgg_content(*vgg, CPU)(S, H), vgg_content(*other, CPU)(S, H))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -243,16 +224,16 @@ def test_another_file_is_refused(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(
         CharregError, match=r"sha256 \w{12} differs from 000000000000; run charreg fetch-weights vgg19, or leave"
     ):
-        vgg_content(path, "0" * 64, 22, CPU)
+        vgg_content(path, "0" * 64, CPU)
     with pytest.raises(CharregError, match="no SHA-256 is set"):
-        vgg_content(path, "", 22, CPU)
+        vgg_content(path, "", CPU)
     with pytest.raises(CharregError, match=r"weights of another network .*Missing key"):
-        vgg_content(path, sha256, 22, CPU)
+        vgg_content(path, sha256, CPU)
     with pytest.raises(CharregError, match=r"absent\S*: No such file.*wanted a weight file"):
-        vgg_content(tmp_path / f"absent{suffix}", sha256, 22, CPU)
+        vgg_content(tmp_path / f"absent{suffix}", sha256, CPU)
     path.write_bytes(b"not weights at all")
     with pytest.raises(CharregError, match="not a "):
-        vgg_content(path, hashlib.sha256(path.read_bytes()).hexdigest(), 22, CPU)
+        vgg_content(path, hashlib.sha256(path.read_bytes()).hexdigest(), CPU)
 
 
 class Program:
@@ -264,39 +245,16 @@ def test_a_program_in_the_file_is_not_run(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     path, sha256 = written({"features.0.weight": Program()}, tmp_path / "vgg19.pth")  # type: ignore[dict-item]
     with pytest.raises(CharregError, match="not a file of plain tensors, refused"):
-        vgg_content(path, sha256, 22, CPU)
+        vgg_content(path, sha256, CPU)
     assert not Path("ran").exists()
 
 
-def test_with_vgg_the_row_needs_no_label(build: Build, small_vgg: tuple[Path, str]) -> None:
-    path, sha256 = small_vgg
-    job = build(vgg=str(path), vgg_sha256=sha256, vgg_layer=22)
+def test_with_vgg_the_row_needs_no_label(build: Build, vgg: tuple[Path, str]) -> None:
+    path, sha256 = vgg
+    job = build(vgg=str(path), vgg_sha256=sha256)
     assert (job.label, job.content.scale) == ("", 1.0)
     A, H = job.pairs.batch(GAN_STEP)
     S = deepcopy(job.generator)(A)
     losses = job.step(GAN_STEP)
-    reference = vgg_content(path, sha256, 22, CPU)
+    reference = vgg_content(path, sha256, CPU)
     torch.testing.assert_close(losses["l_content"].detach(), reference(S, H).detach())
-
-
-# --- it learns -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_it_learns_eight_faces_by_heart(build: Build) -> None:
-    """And its GAN part, at the end, lowers the content loss without losing the faces."""
-    job = build(iterations=150, batch=8, width=16, d_width=8, gan_share=0.2, lr=4e-3)
-    training, (A, H) = Training(job), job.pairs.sample(8)
-
-    def faces() -> Tensor:
-        with torch.no_grad():
-            return in_batches(deepcopy(job.generator).eval(), A)
-
-    while training.done < job.gan_start:
-        training.advance()
-    before = job.content(faces(), H)
-    while training.done < job.iterations:
-        training.advance()
-    print(psnr(faces(), H), before, job.content(faces(), H))
-    assert psnr(faces(), H) > 30
-    assert job.content(faces(), H) < before

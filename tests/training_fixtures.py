@@ -39,24 +39,16 @@ SCHEDULE = {
 # have phases (SRGAN's GAN, SICNN's domain-integrated training, CSRI's native branch, LRGAN's low-to-high network)
 # begins in the middle of a run.
 PEERS: dict[str, dict[str, Any]] = {
-    "vdsr": {"width": 4, "depth": 3, "optim": "sgd_clip", "lr": 0.1},
+    "vdsr": {"width": 4, "depth": 3},
     "srgan": {"width": 4, "blocks": 1, "norm": "bn", "d_width": 2, "gan_share": 0.5},
     "fsrnet": {
         "width": 4,
         "lr": 2.5e-5,  # RMSprop's first steps are ten times as long, and rounding grows with them
         **dict.fromkeys(("encoder_blocks", "coarse_blocks", "decoder_blocks", "hourglasses", "depth"), 1),
-        "gan": True,
     },
     "sicnn": {"width": 0.0625, "recogniser_width": 0.0625, "embedding": 8, "pretrain_share": 0.5},
-    "cyclegan": {"width": 2, "blocks": 1, "d_width": 2, "n_layers": 2, "history": 6},  # full after two batches
-    "csri": {
-        "width": 4,
-        "depth": 3,
-        "shares": [0.25, 0.25],
-        "native_ids": "pseudo",
-        "cluster_size": 4,
-        "smallest_cluster": 2,
-    },
+    "cyclegan": {"width": 2, "blocks": 1, "d_width": 2, "history": 6},  # full after two batches
+    "csri": {"width": 4, "depth": 3, "native_ids": "pseudo", "cluster_size": 4, "smallest_cluster": 2},
     "lrgan": {"width": 4, "blocks": [1, 1, 1], "norm": "bn", "d_width": 2, "n_critic": 2, "order": "halves"},
 }
 EVERYTHING_ON = {

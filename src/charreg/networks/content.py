@@ -6,7 +6,6 @@ take VGG's place, scaled to the same magnitude.
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,7 @@ from charreg.networks.blocks import freeze
 from charreg.networks.centreface import CentreFace
 
 VGG_FACTOR = 0.006  # Ledig et al.: features over 12.75 make the content loss comparable to the mse of the pixels
-VGG_LAYERS = {54: 36, 22: 9}  # phi_ij, after the activation of conv i_j's row: how many of torchvision's layers
+VGG_LAYERS = 36  # of torchvision's: up to the last activation before the 5th pooling, phi_54
 VGG_REMEDY = "run charreg fetch-weights vgg19, or leave the path empty to use the recogniser's features"
 
 
@@ -53,8 +52,8 @@ class ContentLoss(nn.Module):
         return loss
 
 
-def vgg_content(path: Path, sha256: str, layer: Literal[54, 22], device: torch.device) -> ContentLoss:
-    """The published content loss: VGG19 before its 5th (54) or 2nd (22) pooling, on ImageNet-normalised faces.
+def vgg_content(path: Path, sha256: str, device: torch.device) -> ContentLoss:
+    """The published content loss: VGG19 before its 5th pooling, on ImageNet-normalised faces.
 
     path: a safetensors or torch state file with torchvision's names (`features.0.weight`); the classifier is ignored.
     Raises CharregError when it is missing, has another SHA-256 or holds other weights.
@@ -64,7 +63,7 @@ def vgg_content(path: Path, sha256: str, layer: Literal[54, 22], device: torch.d
     from torchvision.models import vgg19  # slow to import, needed for this loss only
 
     with torch.device("meta"):  # the classifier alone would take half a gigabyte
-        features = vgg19(weights=None, init_weights=False).features[: VGG_LAYERS[layer]]
+        features = vgg19(weights=None, init_weights=False).features[:VGG_LAYERS]
     features.to_empty(device="cpu")
     names = {f"features.{name}": name for name in features.state_dict()}
     found = read_weights(path, sha256, VGG_REMEDY)

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from charreg.core.embedding import embed_for_matching, embedder_of
 from charreg.core.errors import CharregError
 from charreg.core.faces import FaceSet
 from charreg.core.models import Blueprint
-from charreg.core.params import Betas, Count, Number, Params, PeerOptions, Share, Weight
+from charreg.core.params import Count, Number, Params, PeerOptions, Weight
 from charreg.core.resampling import up
 from charreg.core.seeding import random_numbers, torch_seed
 from charreg.core.tensors import to_images, to_tensor
@@ -76,23 +76,16 @@ class IdentityHead(nn.Module):
         return np.flatnonzero(self.labels.cpu().numpy() != UNKNOWN)
 
 
-def _leaving_some(shares: tuple[float, float]) -> tuple[float, float]:
-    if sum(shares) >= 1:
-        raise ValueError("two shares whose sum is below 1")
-    return shares
+SHARES = (0.25, 0.25)  # of the iterations: SR alone, then the synthetic branch; the rest trains both
 
 
-class CsriOptions(PeerOptions, Betas):
+class CsriOptions(PeerOptions):
     width: Count  # of its VDSR
     depth: Annotated[int, Number, Field(ge=3)]
     lambda_sr: Weight  # on the mean squared error in [-1, 1]
     native_ids: Literal["auto", "manifest", "pseudo", "none"]  # auto: manifest where it names people, else pseudo
     cluster_size: Count  # pseudo: faces a cluster has on average
     smallest_cluster: Count
-    # shares of the iterations: SR alone, then the synthetic branch; the rest trains both
-    shares: Annotated[tuple[Share, Share], AfterValidator(_leaving_some)]
-    # beginnings of native identities to leave out (those of the test sets)
-    exclude_identities: list[Annotated[str, Field(min_length=1)]]
 
 
 class TrainCsri(PeerJob):
@@ -122,7 +115,7 @@ class TrainCsri(PeerJob):
         self.synthetic = self._add_head("synthetic_head", labels, people)
 
         self.native: IdentityHead | None = None
-        ids, names = native_ids(options, inputs.genuine)
+        ids = native_ids(options, inputs.genuine)
         if ids == "none":
             self.label = "CSRI (synthetic branch)"
         else:
@@ -135,13 +128,13 @@ class TrainCsri(PeerJob):
                 self.label = "CSRI (pseudo identities)"
                 labels, people = pseudo_identities(options, inputs.genuine, inputs.recogniser, params.seed, device)
             else:
-                labels, people = number_identities(names)
+                labels, people = number_identities(inputs.genuine.identities)
             self.native = self._add_head("native_head", labels, people)
             self.half = Pairs(inputs.hr, options.batch // 2, params.seed, device)
         self.genuine = inputs.genuine
 
         networks = [self.sr, self.fr, self.synthetic, *([self.native] if self.native else [])]
-        self.add_adam("all", networks, options.lr, options.betas)
+        self.add_adam("all", networks, options.lr)
 
     def _add_head(self, name: str, labels: Labels, classes: int) -> IdentityHead:
         with torch.random.fork_rng(devices=[]):
@@ -162,7 +155,7 @@ class TrainCsri(PeerJob):
         return take(self.genuine.images, chosen, flips, self.device), head.labels_of(chosen)
 
     def step(self, step: int) -> Losses:
-        alone, synthetic = self.options.shares
+        alone, synthetic = SHARES
         progress = step / self.iterations
         native = self.native if progress >= alone + synthetic else None
 
@@ -204,26 +197,20 @@ def number_identities(names: Sequence[str]) -> tuple[Labels, int]:
     return np.array([people.get(name, UNKNOWN) for name in names], dtype=np.int64), len(people)
 
 
-def native_ids(options: CsriOptions, genuine: FaceSet) -> tuple[str, list[str]]:
-    """Where the identities of the genuine faces come from (`manifest`, `pseudo` or `none`), and the manifest's names,
-    empty for those left out.
+def native_ids(options: CsriOptions, genuine: FaceSet) -> str:
+    """Where the identities of the genuine faces come from: `manifest`, `pseudo` or `none`.
 
     Raises CharregError when `manifest` is asked for and names fewer than two people.
     """
-    names = ["" if excluded(options, name) else name for name in genuine.identities]
-    people = len({name for name in names if name})
+    people = len({name for name in genuine.identities if name})
     if options.native_ids == "manifest" and people < 2:
         raise CharregError(
-            f"{genuine.folder}: {people} identities after peers.csri.exclude_identities, wanted at least 2; "
-            "name people in the index, or set peers.csri.native_ids to auto"
+            f"{genuine.folder}: {people} identities, wanted at least 2; name people in the index, or set "
+            "peers.csri.native_ids to auto"
         )
     if options.native_ids == "auto":
-        return "manifest" if people >= 2 else "pseudo", names
-    return options.native_ids, names
-
-
-def excluded(options: CsriOptions, name: str) -> bool:
-    return bool(name) and name.startswith(tuple(options.exclude_identities))
+        return "manifest" if people >= 2 else "pseudo"
+    return options.native_ids
 
 
 def pseudo_identities(
@@ -231,22 +218,21 @@ def pseudo_identities(
 ) -> tuple[Labels, int]:
     """k-means clusters of the embeddings of UP(G) in the place of people; the number of clusters k = N/cluster_size.
 
-    Faces of clusters smaller than `smallest_cluster`, and of people left out, are UNKNOWN. With several processes all
-    take the first one's clusters. Raises CharregError when fewer than two clusters are left.
+    Faces of clusters smaller than `smallest_cluster` are UNKNOWN. With several processes all take the first one's
+    clusters. Raises CharregError when fewer than two clusters are left.
     """
-    faces = np.flatnonzero([not excluded(options, name) for name in genuine.identities])
-    k, left = len(faces) // options.cluster_size, 0
+    k, left = len(genuine) // options.cluster_size, 0
     labels = np.full(len(genuine), UNKNOWN, dtype=np.int64)
     if k >= 2:
         embed = embedder_of(recogniser, device)
-        parts = [faces[start : start + CHUNK] for start in range(0, len(faces), CHUNK)]
-        enlarged = (to_images(up(to_tensor(genuine.images[part]))) for part in parts)
+        parts = (genuine.images[start : start + CHUNK] for start in range(0, len(genuine), CHUNK))
+        enlarged = (to_images(up(to_tensor(part))) for part in parts)
         vectors = np.concatenate([embed_for_matching(embed, images).astype(np.float32) for images in enlarged])
-        labels[faces] = without_small(k_means(vectors, k, seed, "csri"), options.smallest_cluster)
+        labels = without_small(k_means(vectors, k, seed, "csri"), options.smallest_cluster)
         left = len(set(labels.tolist()) - {UNKNOWN})
     if left < 2:
         raise CharregError(
-            f"{genuine.folder}: {len(faces)} faces make {k} clusters of which {left} count, wanted at least 2; lower "
+            f"{genuine.folder}: {len(genuine)} faces make {k} clusters of which {left} count, wanted at least 2; lower "
             "peers.csri.cluster_size or smallest_cluster, or set peers.csri.native_ids to none"
         )
     return distributed.gather(torch.from_numpy(labels).to(device))[: len(labels)].cpu().numpy(), k

@@ -6,7 +6,6 @@ parameters and treats every image alone, so that any batches may share one pass.
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +15,14 @@ from torch import Tensor, nn
 
 from charreg.core.faces import HR_SIZE
 from charreg.core.models import Blueprint
-from charreg.core.params import Betas, Count, Params, PeerOptions, Share, Weight, Whole
+from charreg.core.params import Count, Params, PeerOptions, Weight, Whole
 from charreg.core.resampling import up
 from charreg.core.seeding import torch_seed
 from charreg.peers.base import PeerInputs, PeerJob
 from charreg.training.augment import share
 from charreg.training.batches import Genuine
 from charreg.training.distributed import gather
-from charreg.training.job import Losses, without_gradients
+from charreg.training.job import GAN_BETAS, Losses, without_gradients
 from charreg.training.signals import SHEET_FACES, in_batches, rows_of_faces
 
 
@@ -83,14 +82,13 @@ class TranslatingSuperResolver(nn.Module):
 
 
 class PatchDiscriminator(nn.Sequential):
-    """[B, 3, 64, 64] to scores of overlapping patches, [B, 1, 6, 6] with 3 layers, [B, 1, 14, 14] with 2.
+    """[B, 3, 64, 64] to scores of overlapping patches of 70 px, [B, 1, 6, 6]. LSGAN: 1 says real, 0 generated.
 
-    2,764,737 parameters with n_layers 3 (patches of 70 px), 662,977 with 2 (34 px), at width 64. LSGAN: 1 says real,
-    0 generated.
+    2,764,737 parameters at width 64.
     """
 
-    def __init__(self, width: int = 64, n_layers: int = 3) -> None:
-        widths = [width * 2**number for number in range(n_layers + 1)]
+    def __init__(self, width: int = 64) -> None:
+        widths = [width * factor for factor in (1, 2, 4, 8)]
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for before, after in pairwise(widths):
             stride = 1 if after == widths[-1] else 2
@@ -150,15 +148,16 @@ class ImageHistory(nn.Module):
         return shown
 
 
-class CycleganOptions(PeerOptions, Betas):
+DECAY_FROM = 0.5  # share of the run after which the rate falls to 0 on a line (section 7.1: 100 of 200 epochs)
+
+
+class CycleganOptions(PeerOptions):
     width: Count
     blocks: Count
     d_width: Count
-    n_layers: Literal[2, 3]  # of the patch discriminators
     cycle_weight: Weight
     identity_weight: Weight  # a share of cycle_weight
     history: Whole  # images the discriminators remember; 0: off
-    decay_from: Share  # share of the run after which the rate falls to 0 on a line
 
 
 class TrainCyclegan(PeerJob):
@@ -172,7 +171,7 @@ class TrainCyclegan(PeerJob):
         options = self.options
         self.genuine = Genuine(inputs.genuine, options.batch, params.seed, device)
         translator = {"width": options.width, "blocks": options.blocks}
-        judge = Blueprint.of(PatchDiscriminator, {"width": options.d_width, "n_layers": options.n_layers})
+        judge = Blueprint.of(PatchDiscriminator, {"width": options.d_width})
         history = Blueprint.of(ImageHistory, {"size": options.history})
         super_resolver = self.add_network("super_resolver", Blueprint.of(TranslatingSuperResolver, translator))
         assert isinstance(super_resolver, TranslatingSuperResolver)
@@ -180,12 +179,12 @@ class TrainCyclegan(PeerJob):
         self.f_yx = self.add_network("back_translator", Blueprint.of(Translator, translator))
         self.d_x, self.d_y = self.add_network("d_x", judge), self.add_network("d_y", judge)
         self.histories = {name: self.add_network(f"history_{name}", history) for name in ("x", "y")}
-        self.add_adam("translators", [self.f_xy, self.f_yx], options.lr, options.betas)
-        self.add_adam("judges", [self.d_x, self.d_y], options.lr, options.betas)
+        self.add_adam("translators", [self.f_xy, self.f_yx], options.lr, GAN_BETAS)
+        self.add_adam("judges", [self.d_x, self.d_y], options.lr, GAN_BETAS)
 
     def rate(self, step: int) -> float:
-        """Constant, then to 0 on a line over what follows `decay_from` of the run."""
-        first = self.options.decay_from * self.iterations
+        """Constant, then to 0 on a line over what follows DECAY_FROM of the run."""
+        first = DECAY_FROM * self.iterations
         return super().rate(step) * (1 - max(0.0, step - first) / max(1.0, self.iterations - first))
 
     def step(self, step: int) -> Losses:

@@ -1,8 +1,7 @@
 """FSRNet (Chen et al., CVPR 2018), from 128x128 and x8 to 64x64 and x4: landmarks guide the fine image.
 
-L = mse(y_c, H) + fine_weight * mse(y, H) + prior_weight * l_prior, by RMSprop, on artificial pairs. `gan`: FSRGAN,
-which adds content_weight * content(y, H) + adv_weight * E[sp(-D(y))]. Landmarks come from the index of the HR set and
-are used in training only.
+L = mse(y_c, H) + fine_weight * mse(y, H) + prior_weight * l_prior, by RMSprop, on artificial pairs. Landmarks come from
+the index of the HR set and are used in training only.
 """
 
 from collections.abc import Mapping
@@ -16,15 +15,13 @@ from torch import Tensor, nn
 
 from charreg.core.faces import LANDMARK_COLUMNS, LANDMARKS, FaceSet
 from charreg.core.models import Blueprint
-from charreg.core.params import Count, Number, Params, PeerOptions, Positive, Weight
+from charreg.core.params import Count, Number, Params, PeerOptions, Weight
 from charreg.core.resampling import up
 from charreg.networks.blocks import BatchNorm, zero_initialise
-from charreg.networks.content import face_content
-from charreg.networks.discriminators import Discriminator
 from charreg.peers.base import PeerInputs, PeerJob
 from charreg.training.batches import my_share
-from charreg.training.job import Losses, without_gradients
-from charreg.training.objectives import discriminator_loss, generator_loss, mse
+from charreg.training.job import Losses
+from charreg.training.objectives import mse
 from charreg.training.signals import SHEET_FACES, psnr, rows_of_faces
 
 
@@ -143,27 +140,21 @@ class FSRNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The fine image y alone: what is measured."""
-        _, y, _ = self._images(x)
-        return y
+        return self.stages(x).fine
 
     def stages(self, x: Tensor) -> Stages:
         """Everything the losses need."""
-        y_c, y, p = self._images(x)
-        return Stages(y_c, y, self.maps(p))
-
-    def _images(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """y_c and y [B, 3, 64, 64], and the prior features p [B, 2 * width, 32, 32]."""
         bicubic = up(x)
         start = bicubic if self.output == "residual" else 0
         y_c: Tensor = self.coarse(bicubic) + start
-        p: Tensor = self.prior(y_c)
+        p: Tensor = self.prior(y_c)  # [B, 2 * width, 32, 32]
         y: Tensor = self.decoder(torch.cat([self.encoder(y_c), p], dim=1)) + start
-        return y_c, y, p
+        return Stages(y_c, y, self.maps(p))
 
 
 MAP_SIZE = 32  # px
+SIGMA = 1.0  # px of the landmark heat maps
 MIRRORED = [1, 0, 2, 4, 3]  # a mirrored face shows its right eye where LANDMARKS has the left one; likewise the mouth
-CONTENT_FACES = 64  # pairs that set the scale of the content loss
 
 
 def heat_maps(points: Tensor, size: int, sigma: float) -> Tensor:
@@ -184,10 +175,10 @@ def l_prior(prior: Tensor, maps: Tensor, known: Tensor) -> Tensor:
 class Landmarks:
     """The true prior maps of an HR set, from the landmarks in its index."""
 
-    def __init__(self, faces: FaceSet, sigma: float, device: torch.device) -> None:
+    def __init__(self, faces: FaceSet, device: torch.device) -> None:
         points = faces.index[list(LANDMARK_COLUMNS)].to_numpy(np.float32).reshape(-1, len(LANDMARKS), 2)
         self.points: npt.NDArray[np.float32] = points * (MAP_SIZE / faces.images.shape[1])
-        self.sigma, self.device = sigma, device
+        self.device = device
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -199,7 +190,7 @@ class Landmarks:
         points = torch.from_numpy(self.points[indices])
         mirrored = points[:, MIRRORED] * torch.tensor([-1.0, 1.0]) + torch.tensor([float(MAP_SIZE), 0.0])
         points = torch.where(torch.from_numpy(flips)[:, None, None], mirrored, points).to(self.device)
-        return heat_maps(points, MAP_SIZE, self.sigma), points.isfinite().all(dim=2).float()
+        return heat_maps(points, MAP_SIZE, SIGMA), points.isfinite().all(dim=2).float()
 
 
 class FsrnetOptions(PeerOptions):
@@ -212,14 +203,10 @@ class FsrnetOptions(PeerOptions):
     output: Literal["residual", "linear"]
     fine_weight: Weight
     prior_weight: Weight
-    sigma: Positive  # px of the landmark heat maps at 32x32
-    gan: bool  # FSRGAN
-    adv_weight: Weight
-    content_weight: Weight
 
 
 class TrainFsrnet(PeerJob):
-    """FSRNet, or FSRGAN with the recogniser's features in the place of VGG's."""
+    """FSRNet; without landmarks, or with prior_weight 0, nothing guides the prior network but the images."""
 
     name = "fsrnet"
     options: FsrnetOptions
@@ -227,30 +214,16 @@ class TrainFsrnet(PeerJob):
     def __init__(self, params: Params, inputs: PeerInputs, device: torch.device) -> None:
         super().__init__(params, inputs, device)
         options = self.options
-        self.landmarks = Landmarks(inputs.hr, options.sigma, device)
+        self.landmarks = Landmarks(inputs.hr, device)
         layout = {"width", "coarse_blocks", "encoder_blocks", "decoder_blocks", "hourglasses", "depth", "output"}
         arguments = {**options.model_dump(mode="json", include=layout), "maps": len(LANDMARKS)}
         network = self.add_network("super_resolver", Blueprint.of(FSRNet, arguments))
         assert isinstance(network, FSRNet)
         self.network = network
-        self.add_rmsprop("fsrnet", network)
-        if options.gan:
-            judge = Blueprint.of(Discriminator, {"size": 64, "width": options.width})
-            self.d = self.add_network("image_discriminator", judge)
-            self.add_rmsprop("d", self.d)
-            self.content = face_content(inputs.recogniser.to(device), *self.pairs.sample(CONTENT_FACES))
-        self.label = self.row_label()
-
-    def add_rmsprop(self, name: str, network: nn.Module) -> None:
-        self.optimisers[name] = torch.optim.RMSprop(network.parameters(), lr=self.options.lr)
-        self.rates[name] = self.options.lr
-
-    def row_label(self) -> str:
-        """Empty for FSRNet as published; otherwise what is different."""
-        without = [] if self.options.prior_weight and self.landmarks.known.any() else ["no prior"]
-        if not self.options.gan:
-            return f"FSRNet ({without[0]})" if without else ""
-        return f"FSRGAN ({', '.join([*without, 'face-feature content loss'])})"
+        self.optimisers["fsrnet"] = torch.optim.RMSprop(network.parameters(), lr=options.lr)
+        self.rates["fsrnet"] = options.lr
+        if not (options.prior_weight and self.landmarks.known.any()):
+            self.label = "FSRNet (no prior)"
 
     def step(self, step: int) -> Losses:
         A, H = self.pairs.batch(step)
@@ -258,18 +231,8 @@ class TrainFsrnet(PeerJob):
         maps, known = self.landmarks.maps(my_share(stream.indices(step)), my_share(stream.flips(step)))
         y_c, y, prior = self.network.stages(A)
         coarse, fine, guidance = mse(y_c, H), mse(y, H), l_prior(prior, maps, known)
-        total = coarse + self.options.fine_weight * fine + self.options.prior_weight * guidance
-        losses = {"l_coarse": coarse, "l_fine": fine, "l_prior": guidance}
-        if not self.options.gan:
-            self.descend("fsrnet", total)
-            return losses
-        judge = discriminator_loss(real=self.d(H), fake=self.d(y.detach()))
-        self.descend("d", judge)
-        with without_gradients(self.d):
-            content, adversarial = self.content(y, H), generator_loss(self.d(y))
-            total = total + self.options.content_weight * content + self.options.adv_weight * adversarial
-            self.descend("fsrnet", total)
-        return {**losses, "l_content": content, "l_d": judge, "l_adv": adversarial}
+        self.descend("fsrnet", coarse + self.options.fine_weight * fine + self.options.prior_weight * guidance)
+        return {"l_coarse": coarse, "l_fine": fine, "l_prior": guidance}
 
     def health(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
         A, H = self.pairs.sample(128)

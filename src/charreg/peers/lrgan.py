@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from charreg.core.faces import HR_SIZE
 from charreg.core.models import Blueprint
-from charreg.core.params import Betas, Count, Norm, Output, Params, PeerOptions, Weight
+from charreg.core.params import Count, Norm, Output, Params, PeerOptions, Weight
 from charreg.core.resampling import ds_area, up
 from charreg.core.seeding import torch_seed
 from charreg.networks.blocks import ResidualBlock, Upsampler, norm_layer, zero_initialise
@@ -32,6 +32,7 @@ from charreg.training.objectives import mse
 from charreg.training.signals import SHEET_FACES, in_batches, psnr, rows_of_faces, verdicts
 
 NOISE = 64  # entries of z
+BETAS = (0.0, 0.9)  # of Adam, as published
 
 
 class HighToLow(nn.Module):
@@ -85,7 +86,7 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-class LrganOptions(PeerOptions, Betas):
+class LrganOptions(PeerOptions):
     width: Count
     blocks: tuple[Count, Count, Count]  # of the low-to-high generator
     norm: Norm
@@ -120,7 +121,7 @@ class TrainLrgan(PeerJob):
         self.d_lr = self.add_network("lr_discriminator", Blueprint.of(Discriminator, {"size": 16, **judge}))
         self.d_hr = self.add_network("hr_discriminator", Blueprint.of(Discriminator, {"size": 64, **judge}))
         for name, network in (("hl", self.hl), ("d_lr", self.d_lr), ("lh", self.lh), ("d_hr", self.d_hr)):
-            self.add_adam(name, [network], options.lr, options.betas)
+            self.add_adam(name, [network], options.lr, BETAS)
 
     def trains(self, step: int) -> tuple[bool, bool]:
         """Whether HL with D_lr, and whether LH with D_hr, learn at a step."""
@@ -171,11 +172,8 @@ class TrainLrgan(PeerJob):
         """psnr_train is that of LH on its own inputs, HL(H, z); psnr_bicubic of UP on the same."""
         (_, H), G = self.pairs.sample(128), self.genuine.sample(128)
         L = self.degraded(networks, H)
-        S, d_lr, d_hr = (
-            in_batches(networks["super_resolver"], L),
-            networks["lr_discriminator"],
-            networks["hr_discriminator"],
-        )
+        S = in_batches(networks["super_resolver"], L)
+        d_lr, d_hr = networks["lr_discriminator"], networks["hr_discriminator"]
         return {
             "psnr_train": psnr(S, H),
             "psnr_bicubic": psnr(up(L), H),

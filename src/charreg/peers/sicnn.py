@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charreg.core.models import Blueprint
-from charreg.core.params import BelowOne, Count, Params, PeerOptions, Positive, Share, Weight
+from charreg.core.params import Count, Params, PeerOptions, Positive, Share, Weight
 from charreg.core.resampling import up
 from charreg.networks.blocks import zero_initialise
 from charreg.peers.base import PeerInputs, PeerJob
@@ -159,6 +159,8 @@ def psi(cosine: Tensor) -> Tensor:
 
 
 JOINT_RATE = 0.1  # factor on the learning rate of CNN_H in the domain-integrated phase
+JOINT_RECOGNISER_RATE = 1e-3  # of CNN_R in that phase
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of CNN_R's SGD, as in the original
 WEAKEST, STRONGEST = 1500.0, 5.0  # lambda of A-Softmax: margin nearly off, margin in force
 
 
@@ -184,14 +186,9 @@ class SicnnOptions(PeerOptions):
     alpha: Weight  # of the identity loss
     pretrain_share: Share  # of the iterations that train CNN_R and CNN_H apart
     recogniser_lr: Positive
-    joint_recogniser_lr: Positive  # in the domain-integrated phase
     milestones: list[Share]  # shares of the first phase after which CNN_R's rate drops to a tenth
     joint_milestones: list[Share]  # likewise of the domain-integrated phase
     output: Literal["tanh", "residual"]
-    optim: Literal["adam", "sgd"]  # of CNN_H
-    betas: tuple[BelowOne, BelowOne]
-    momentum: Share
-    weight_decay: Weight
 
 
 class TrainSicnn(PeerJob):
@@ -212,10 +209,7 @@ class TrainSicnn(PeerJob):
         self.cnn_h = self.add_network(
             "super_resolver", Blueprint.of(CnnH, {"width": options.width, "output": options.output})
         )
-        if options.optim == "adam":
-            self.add_adam("cnn_h", [self.cnn_h], options.lr, options.betas)
-        else:
-            self._add_sgd("cnn_h", [self.cnn_h], options.lr)
+        self.add_adam("cnn_h", [self.cnn_h], options.lr)
         if not self.has_identities:
             self.label = "SICNN (no identities)"
             return
@@ -233,14 +227,13 @@ class TrainSicnn(PeerJob):
         self.classifier = self.add_network(
             "classifier", Blueprint.of(AngularClassifier, {"embedding": options.embedding, "classes": len(names)})
         )
-        self._add_sgd("cnn_r", [self.cnn_r, self.classifier], options.recogniser_lr)
-
-    def _add_sgd(self, name: str, networks: list[nn.Module], rate: float) -> None:
-        parameters = [parameter for network in networks for parameter in network.parameters()]
-        self.optimisers[name] = torch.optim.SGD(
-            parameters, lr=rate, momentum=self.options.momentum, weight_decay=self.options.weight_decay
+        self.optimisers["cnn_r"] = torch.optim.SGD(
+            [*self.cnn_r.parameters(), *self.classifier.parameters()],
+            lr=options.recogniser_lr,
+            momentum=MOMENTUM,
+            weight_decay=WEIGHT_DECAY,
         )
-        self.rates[name] = rate
+        self.rates["cnn_r"] = options.recogniser_lr
 
     def joint(self, step: int) -> bool:
         """Whether a step belongs to the domain-integrated phase."""
@@ -254,7 +247,7 @@ class TrainSicnn(PeerJob):
         first, end = (self.joint_from, self.iterations) if joint else (0, self.joint_from)
         progress = (step - first) / max(1, end - first)
         drops = sum(progress >= share for share in (options.joint_milestones if joint else options.milestones))
-        return (options.joint_recogniser_lr if joint else options.recogniser_lr) * 0.1**drops * self.rate(step)
+        return (JOINT_RECOGNISER_RATE if joint else options.recogniser_lr) * 0.1**drops * self.rate(step)
 
     def annealing(self, step: int) -> float:
         """lambda of A-Softmax: 1500 / (1 + 0.1 t) down to 5, t the steps CNN_R has made."""

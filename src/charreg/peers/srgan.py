@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from charreg.core.models import Blueprint
-from charreg.core.params import Betas, Count, Norm, Output, Params, PeerOptions, Positive, Share, Weight
+from charreg.core.params import Count, Norm, Output, Params, PeerOptions, Positive, Share, Weight
 from charreg.core.resampling import up
 from charreg.networks.blocks import BatchNorm, ResidualBlock, Upsampler, norm_layer, zero_initialise
 from charreg.networks.content import face_content, vgg_content
@@ -78,7 +78,7 @@ class SrganDiscriminator(nn.Module):
 CALIBRATION = 128  # pairs that set the scale of the stand-in content loss
 
 
-class SrganOptions(PeerOptions, Betas):
+class SrganOptions(PeerOptions):
     width: Count
     blocks: Count
     norm: Norm
@@ -92,8 +92,6 @@ class SrganOptions(PeerOptions, Betas):
     pixel_weight: Weight
     vgg: str  # a safetensors or torch state file of VGG19; empty: the recogniser's features take its place
     vgg_sha256: str
-    vgg_layer: Literal[54, 22]
-    d_lr_factor: Positive
 
 
 class TrainSrgan(PeerJob):
@@ -112,7 +110,7 @@ class TrainSrgan(PeerJob):
         options = self.options
         self.gan_start = round((1 - options.gan_share) * self.iterations)
         if options.vgg:
-            self.content = vgg_content(Path(options.vgg), options.vgg_sha256, options.vgg_layer, device)
+            self.content = vgg_content(Path(options.vgg), options.vgg_sha256, device)
         else:
             self.content = face_content(inputs.recogniser, *self.pairs.sample(CALIBRATION))
             self.label = "SRGAN (face-feature content loss)"
@@ -127,8 +125,8 @@ class TrainSrgan(PeerJob):
         self.d = self.add_network(
             "discriminator", Blueprint.of(SrganDiscriminator, {"width": options.d_width, "pooling": options.d_pooling})
         )
-        self.add_adam("generator", [self.generator], options.lr, options.betas)
-        self.add_adam("d", [self.d], options.lr * options.d_lr_factor, options.betas)
+        self.add_adam("generator", [self.generator], options.lr)
+        self.add_adam("d", [self.d], options.lr)
 
     def rate(self, step: int) -> float:
         late = step >= (self.gan_start + self.iterations) / 2
