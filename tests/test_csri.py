@@ -19,8 +19,8 @@ from charreg.core.resampling import up
 from charreg.core.tensors import to_images, to_tensor
 from charreg.networks.centreface import CentreFace
 from charreg.peers import csri as train_csri
-from charreg.peers.base import PeerInputs
-from charreg.peers.csri import UNKNOWN, TrainCsri, l_csri, l_id
+from charreg.peers.base import UNKNOWN, PeerInputs
+from charreg.peers.csri import TrainCsri, l_csri, l_id
 from charreg.training.loop import Training
 from conftest import (
     Recorder,

@@ -1,7 +1,7 @@
 """What the jobs of the compared systems share: what they may read, and the usual signals and sheet."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_type_hints
 
@@ -19,6 +19,9 @@ from charreg.networks.centreface import CentreFace
 from charreg.training.batches import Pairs
 from charreg.training.job import Job
 from charreg.training.signals import SHEET_FACES, in_batches, psnr, rows_of_faces
+
+UNKNOWN = -1  # the label of a face that no identity loss sees
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class PeerJob(Job):
         """Rows: artificial LR, bicubic, super-resolved, HR."""
         A, H = self.pairs.sample(SHEET_FACES)
         return rows_of_faces(A, up(A), networks["super_resolver"](A), H)
+
+
+def number_identities(names: Sequence[str]) -> tuple[Labels, int]:
+    """Labels 0..C-1 in the order of the sorted names, UNKNOWN for empty ones; and C."""
+    people = {name: label for label, name in enumerate(sorted({name for name in names if name}))}
+    return np.array([people.get(name, UNKNOWN) for name in names], dtype=np.int64), len(people)
 
 
 def check_options(job: type[PeerJob], section: PeerSection) -> PeerOptions:

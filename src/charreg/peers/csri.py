@@ -4,7 +4,7 @@ Two branches share ALL weights of SR (VDSR) and FR (CentreFace); each has a clas
 synthetic, A -> SR -> FR, pixel loss and identity loss; native, G -> SR -> FR, identity loss alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, Any, Literal
 
@@ -25,16 +25,14 @@ from charreg.core.seeding import random_numbers, torch_seed
 from charreg.core.tensors import to_images, to_tensor
 from charreg.networks.centreface import CentreFace
 from charreg.networks.deep_residual import Vdsr
-from charreg.peers.base import PeerInputs, PeerJob
+from charreg.peers.base import UNKNOWN, Labels, PeerInputs, PeerJob, number_identities
 from charreg.training import distributed
 from charreg.training.batches import Pairs, Stream, my_share, take
 from charreg.training.job import Losses
 from charreg.training.objectives import mse
 from charreg.training.signals import in_batches
 
-UNKNOWN = -1  # the label of a face that no identity loss sees
 Points = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
 CELLS = 2**24  # of a table of distances, points by centres: 64 MiB
 CHUNK = 1024  # faces enlarged at a time
 
@@ -189,12 +187,6 @@ class TrainCsri(PeerJob):
 
 
 # --- who the faces show ----------------------------------------------------------------------------------
-
-
-def number_identities(names: Sequence[str]) -> tuple[Labels, int]:
-    """Labels 0..C-1 in the order of the sorted names, UNKNOWN for empty ones; and C."""
-    people = {name: label for label, name in enumerate(sorted({name for name in names if name}))}
-    return np.array([people.get(name, UNKNOWN) for name in names], dtype=np.int64), len(people)
 
 
 def native_ids(options: CsriOptions, genuine: FaceSet) -> str:

@@ -114,10 +114,8 @@ class TrainLrgan(PeerJob):
         layout = {"width": options.width, "norm": options.norm, "output": options.output}
         judge = {"width": options.d_width, "pooling": options.d_pooling, "spectral_norm": True}
         self.hl = self.add_network("high_to_low", Blueprint.of(HighToLow, layout))
-        self.lh = self.add_network(
-            "super_resolver",
-            Blueprint.of(SuperResolver, {**layout, "blocks": list(options.blocks), "activation": "relu"}),
-        )
+        enlarging = {**layout, "blocks": list(options.blocks), "activation": "relu"}
+        self.lh = self.add_network("super_resolver", Blueprint.of(SuperResolver, enlarging))
         self.d_lr = self.add_network("lr_discriminator", Blueprint.of(Discriminator, {"size": 16, **judge}))
         self.d_hr = self.add_network("hr_discriminator", Blueprint.of(Discriminator, {"size": 64, **judge}))
         for name, network in (("hl", self.hl), ("d_lr", self.d_lr), ("lh", self.lh), ("d_hr", self.d_hr)):

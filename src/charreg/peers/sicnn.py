@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from charreg.core.models import Blueprint
 from charreg.core.params import Count, Params, PeerOptions, Positive, Share, Weight
 from charreg.core.resampling import up
 from charreg.networks.blocks import zero_initialise
-from charreg.peers.base import PeerInputs, PeerJob
+from charreg.peers.base import PeerInputs, PeerJob, number_identities
 from charreg.training.batches import my_share
 from charreg.training.distributed import world_size
 from charreg.training.job import Losses, without_gradients
@@ -200,33 +199,19 @@ class TrainSicnn(PeerJob):
     def __init__(self, params: Params, inputs: PeerInputs, device: torch.device) -> None:
         super().__init__(params, inputs, device)
         options = self.options
-        people = inputs.hr.people(params.min_portraits)
-        names = sorted({name for name in people if name})
-        labels = {name: label for label, name in enumerate(names)}
-        self.labels = np.array([labels.get(name, -1) for name in people], dtype=np.int64)  # -1: unknown
-        self.has_identities = len(names) > 1
+        self.labels, people = number_identities(inputs.hr.people(params.min_portraits))
+        self.has_identities = people > 1
         self.joint_from = round(options.pretrain_share * self.iterations)
-        self.cnn_h = self.add_network(
-            "super_resolver", Blueprint.of(CnnH, {"width": options.width, "output": options.output})
-        )
+        enlarging = {"width": options.width, "output": options.output}
+        self.cnn_h = self.add_network("super_resolver", Blueprint.of(CnnH, enlarging))
         self.add_adam("cnn_h", [self.cnn_h], options.lr)
         if not self.has_identities:
             self.label = "SICNN (no identities)"
             return
-        self.cnn_r = self.add_network(
-            "cnn_r",
-            Blueprint.of(
-                CnnR,
-                {
-                    "width": options.recogniser_width,
-                    "layers": options.recogniser_layers,
-                    "embedding": options.embedding,
-                },
-            ),
-        )
-        self.classifier = self.add_network(
-            "classifier", Blueprint.of(AngularClassifier, {"embedding": options.embedding, "classes": len(names)})
-        )
+        size = {"embedding": options.embedding}
+        recognising = {"width": options.recogniser_width, "layers": options.recogniser_layers, **size}
+        self.cnn_r = self.add_network("cnn_r", Blueprint.of(CnnR, recognising))
+        self.classifier = self.add_network("classifier", Blueprint.of(AngularClassifier, {**size, "classes": people}))
         self.optimisers["cnn_r"] = torch.optim.SGD(
             [*self.cnn_r.parameters(), *self.classifier.parameters()],
             lr=options.recogniser_lr,

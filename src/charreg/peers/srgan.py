@@ -116,15 +116,10 @@ class TrainSrgan(PeerJob):
             self.label = "SRGAN (face-feature content loss)"
         if self.gan_start == self.iterations:
             self.label = "SRResNet"
-        self.generator = self.add_network(
-            "super_resolver",
-            Blueprint.of(
-                SrganGenerator, options.model_dump(mode="json", include={"width", "blocks", "norm", "output"})
-            ),
-        )
-        self.d = self.add_network(
-            "discriminator", Blueprint.of(SrganDiscriminator, {"width": options.d_width, "pooling": options.d_pooling})
-        )
+        layout = options.model_dump(mode="json", include={"width", "blocks", "norm", "output"})
+        judging = {"width": options.d_width, "pooling": options.d_pooling}
+        self.generator = self.add_network("super_resolver", Blueprint.of(SrganGenerator, layout))
+        self.d = self.add_network("discriminator", Blueprint.of(SrganDiscriminator, judging))
         self.add_adam("generator", [self.generator], options.lr)
         self.add_adam("d", [self.d], options.lr)
 
