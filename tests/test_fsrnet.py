@@ -34,7 +34,6 @@ from charreg.peers.fsrnet import (
 from charreg.photos import detection
 from conftest import build_peer, count, graph_of, reaches, rouse, state_of, unchanged
 
-CPU = torch.device("cpu")
 Make = Callable[..., Params]
 Build = Callable[..., TrainFsrnet]
 Points = npt.NDArray[np.float64]

@@ -28,7 +28,6 @@ from charreg.peers.sicnn import (
 from charreg.training.loop import Training
 from conftest import build_peer, graph_of, state_of, unchanged
 
-CPU = torch.device("cpu")
 Make = Callable[..., Params]
 Build = Callable[..., TrainSicnn]
 TINY = {
