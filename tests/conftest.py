@@ -359,7 +359,6 @@ def graph_of(job: Any, step: int = 0) -> tuple[State, State]:
     """The losses of a step and what each optimiser would descend last, with their graphs; nothing is updated."""
     totals: State = {}
     job.descend = totals.__setitem__
-    job.descend_cut = lambda loss: totals.update(vdsr=loss)  # VDSR's, which cuts gradients in a way of its own
     return job.step(step), totals
 
 

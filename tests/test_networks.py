@@ -49,7 +49,7 @@ KNOWN: dict[type[nn.Module], tuple[dict[str, Any], list[tuple[int, ...]], tuple[
     CnnH: ({"width": 0.125}, [LR], (49497, -0.037545599, 0.059646597)),
     CnnR: ({"width": 0.0625, "layers": 20, "embedding": 8}, [HR], (50300, 0.0073695919, 0.044636618)),
     Translator: ({"width": 4, "blocks": 2}, [HR], (13379, -0.12301623, 0.18189112)),
-    PatchDiscriminator: ({"width": 4, "n_layers": 3}, [HR], (11517, -0.097354083, 0.22171309)),
+    PatchDiscriminator: ({"width": 4}, [HR], (11517, -0.097354083, 0.22171309)),
     HighToLow: ({"width": 4}, [HR, (64,)], (272051, 0.033010214, 0.23328204)),
 }
 
