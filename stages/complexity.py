@@ -15,7 +15,7 @@ from charreg.core.tensors import compute_device
 READS = (
     *("complexity", "super_resolver", "regulariser", "discriminator", "feature_discriminator", "centreface.embedding"),
     *(f"peers.lrgan.{name}" for name in ("width", "blocks", "norm", "output", "d_width", "d_pooling")),
-    *(f"peers.cyclegan.{name}" for name in ("width", "blocks", "d_width", "n_layers")),
+    *(f"peers.cyclegan.{name}" for name in ("width", "blocks", "d_width")),
 )
 
 

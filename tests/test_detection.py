@@ -155,10 +155,10 @@ def test_candidates_outside_the_picture_are_dropped(monkeypatch: pytest.MonkeyPa
     boxes = torch.tensor(
         [[60.0, 60, 80, 80, 0.9], [-30, -30, -10, -10, 0.9], [10, 10, 30, 30, 0.9], [45, 5, 70, 30, 0.8]]
     )
-    kept, crops = detection._candidates(picture, boxes, 24)
+    kept, spans = detection._candidates(picture, boxes)
     assert kept.tolist() == boxes[2:].tolist()
-    assert crops.shape == (2, 3, 24, 24)
-    assert detection._candidates(picture, boxes[:2], 24)[1].shape == (0, 3, 24, 24)
+    assert detection._crops(picture, spans, 24).shape == (2, 3, 24, 24)
+    assert detection._candidates(picture, boxes[:2])[1] == []
 
 
 def test_square_has_the_margin_and_the_centre() -> None:

@@ -31,7 +31,7 @@ from charreg.report.markup import Column, Table, marks, to_csv, to_markdown
 from charreg.report.plots import draw_curves, read_series
 from charreg.report.published import COSTS, LR_SPACE, PEERS, ROWS, in_order, row_of
 from charreg.report.results import Measure, Results, read_json, read_results
-from charreg.report.settings import departures, stabilisers
+from charreg.report.settings import departures
 from charreg.report.verdicts import Claim, extreme, paragraph, tally, verdict
 from conftest import ROOT, smooth_images
 
@@ -803,8 +803,6 @@ def test_findings_turn_with_the_intervals(
     [
         ({"sr_on_pseudo": True, "keep_sr_adv": 0.0}, {"`sr_on_pseudo`": "46", "`keep_sr_adv`": ""}),
         ({"sr_on_pseudo": False, "keep_sr_adv": 7e-4}, {"`sr_on_pseudo`": "", "`keep_sr_adv`": "6"}),
-        ({"keep_sr_adv": 7e-4, "sr_adv_on_regulated": True}, {"`keep_sr_adv`": "6", "`sr_adv_on_regulated`": "6"}),
-        ({"keep_sr_adv": 0.0, "sr_adv_on_regulated": True}, {"`keep_sr_adv`": "", "`sr_adv_on_regulated`": ""}),
     ],
 )
 def test_ablations_name_what_cr_alone_gains_by(
@@ -950,9 +948,7 @@ def test_a_method_of_ones_own_has_its_rows(report: Report, root: Path) -> None:
     assert in_order(["mine", "cr", "vdsr", "bicubic"]) == ["bicubic", "vdsr", "cr", "mine"]
 
 
-def test_settings_name_stabilisers_and_departures() -> None:
-    on = params_with(pretrain_cr={**PARAMS["pretrain_cr"], "r1_gamma": 1.0})
-    assert any(phrase.startswith("R1 penalty 1 (pretrain_cr)") for phrase in stabilisers(on))
+def test_settings_name_departures() -> None:
     paper = ROOT / "profiles/paper.yaml"
     table = departures(params_with(), paper)
     assert ("`super_resolver.width`", ("16", "64")) in table.rows

@@ -28,7 +28,7 @@ PAPER: dict[str, Any] = {
     "feature_discriminator": {"widths": (256, 256, 128, 64), "spectral_norm": True, "input": "l2"},
     "embedding": 512,
     "lrgan": {"width": 64, "blocks": (12, 3, 2), "norm": "bn", "output": "tanh", "d_width": 64, "d_pooling": "late"},
-    "cyclegan": {"width": 64, "blocks": 6, "d_width": 64, "n_layers": 3},
+    "cyclegan": {"width": 64, "blocks": 6, "d_width": 64},
 }
 
 
@@ -65,7 +65,7 @@ def build_cyclegan(settings: dict[str, Any]) -> System:
     """Two translators and a discriminator for each: 21,204,872 parameters at width 64, the published 21 M."""
     width, blocks = settings["width"], settings["blocks"]
     there, back = TranslatingSuperResolver(width, blocks), Translator(width, blocks)
-    judges = [PatchDiscriminator(settings["d_width"], settings["n_layers"]) for _ in range(2)]
+    judges = [PatchDiscriminator(settings["d_width"]) for _ in range(2)]
     return System(there, (there, back, *judges))
 
 

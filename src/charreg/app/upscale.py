@@ -79,7 +79,7 @@ class Summary:
     left_alone: Counter[str] = field(default_factory=Counter)  # faces
 
     def __str__(self) -> str:
-        parts = [f"{self.done:,} pictures, {self.faces:,} faces"]
+        parts = [f"{self.done:,} picture{'s' * (self.done != 1)}, {self.faces:,} face{'s' * (self.faces != 1)}"]
         for title, counts in (("left out", self.left_out), ("faces left alone", self.left_alone)):
             if counts:
                 parts.append(

@@ -231,10 +231,6 @@ class Schedule(CommonSchedule):
     iterations: Count
 
 
-class Betas(Section):
-    betas: tuple[BelowOne, BelowOne]
-
-
 class TrainCentrefaceOptions(Schedule):
     warmup: Share  # share of the run over which the rate rises to lr
     lambda_centre: Weight

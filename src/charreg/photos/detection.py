@@ -301,10 +301,11 @@ def _passed(
     image: torch.Tensor, boxes: torch.Tensor, network: RNet | ONet, size: int, threshold: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Candidates above the threshold: as they were, moved by the regression, and O-net's landmarks [K, 10]."""
-    boxes, crops = _candidates(image, boxes, size)
-    if not len(crops):
+    boxes, spans = _candidates(image, boxes)
+    if not spans:
         return torch.zeros(0, 5), torch.zeros(0, 5), torch.zeros(0, 10)
-    parts = [network(_normalised(batch)) for batch in crops.split(BATCH)]
+    batches = (spans[begin : begin + BATCH] for begin in range(0, len(spans), BATCH))
+    parts = [network(_normalised(_crops(image, batch, size))) for batch in batches]
     shift, *landmarks, probabilities = (torch.cat(column) for column in zip(*parts, strict=True))
     probability = probabilities[:, 1]
     passed = probability > threshold
@@ -318,16 +319,20 @@ def _extent(boxes: torch.Tensor) -> torch.Tensor:
     return boxes[:, 2:4] - boxes[:, :2] + 1
 
 
-def _candidates(image: torch.Tensor, boxes: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Candidates with some area inside the picture, and their crops [K, 3, size, size]."""
+def _candidates(image: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, list[list[int]]]:
+    """Candidates with some area inside the picture, and that area: left, top, right, bottom."""
     height, width = image.shape[2:]
     whole = boxes[:, :4].trunc().long()
     first = whole[:, :2].clamp(min=1) - 1
     last = torch.minimum(whole[:, 2:4], torch.tensor([width, height]))
     inside = (last > first).all(dim=1)
-    spans = torch.cat([first, last], dim=1)[inside].tolist()
-    crops = [F.interpolate(image[:, :, y0:y1, x0:x1], size=(size, size), mode="area") for x0, y0, x1, y1 in spans]
-    return boxes[inside], torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
+    return boxes[inside], torch.cat([first, last], dim=1)[inside].tolist()
+
+
+def _crops(image: torch.Tensor, spans: list[list[int]], size: int) -> torch.Tensor:
+    """Parts of the picture as [K, 3, size, size]."""
+    parts = (image[:, :, top:bottom, left:right] for left, top, right, bottom in spans)
+    return torch.cat([F.interpolate(part, size=(size, size), mode="area") for part in parts])
 
 
 def _suppress_contained(boxes: torch.Tensor, share: float) -> list[int]:
