@@ -235,3 +235,13 @@ def test_command_line_has_no_traceback() -> None:
 def test_long_values_are_refused_by_key() -> None:
     with pytest.raises(CharregError, match=r"a\.b: found 'x y'"):
         override_flags({"a": {"b": ["x y"]}}, {})
+
+
+def test_the_version_and_the_models_are_told(command: Any) -> None:
+    assert command("--version")[1].startswith("charreg 0.")
+    folder = Path("models/mine")
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text('{"networks": {"super_resolver": {}}, "job": "mine"}', encoding="utf-8")
+    out = command("models")[1].splitlines()
+    assert out[0].startswith("shipped  CR  super_resolver, regulariser")
+    assert out[1] == "models/mine  mine  super_resolver  0.0 MiB"

@@ -194,6 +194,12 @@ def test_grey_photographs_stay_grey() -> None:
     assert not is_grey(np.asarray(colourful(SAMPLE, keep_model_colours=True).image))
 
 
+def test_grey_crops_stay_grey() -> None:
+    """Through the shipped model, at full strength, where CR likes to colour them."""
+    found = charreg.load(device="cpu", strength=1.0).faces([np.asarray(crop((16, 16), seed)) for seed in range(20)])
+    assert all(is_grey(face) for face in (*found.regulated, *found.resolved))
+
+
 # --- files -----------------------------------------------------------------------------------------------
 
 

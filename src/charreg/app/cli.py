@@ -181,7 +181,7 @@ def models() -> None:
     """List the shipped model and those of models/ that can super-resolve."""
     from charreg.app.model_list import list_models
 
-    for one in list_models(Path.cwd()):
+    for one in list_models(Path()):
         parts = ", ".join(one.networks) or "no network"
         print(f"{'shipped' if one.shipped else one.folder}  {one.label}  {parts}  {one.size / 2**20:.1f} MiB")
 

@@ -45,6 +45,7 @@ BATCH_FACES, BATCH_PHOTOS = 64, 16  # whatever is reached first goes through the
 FEW = 4  # photographs for which starting workers costs more than it saves
 SHEET_FACES, SHEET_COLUMNS = 300, 4
 WORDS = REASONS | {
+    "video": "a video of a format that is not read",
     "no_small_face": "no single face, and none in it that is small enough",
     "not_framed": "not square within a tenth; leave out --crops for whole photographs",
     "face_too_small": "smaller than asked for",

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from charreg.app.pasting import enlarge_photograph, is_grey, paste_face
+from charreg.app.pasting import enlarge_photograph, in_grey, is_grey, paste_face
 from charreg.core.errors import CharregError
 from charreg.core.faces import HR_SIZE, LR_SIZE, Pixels
 from charreg.core.methods import Method, load_method, resolve_images
@@ -199,7 +199,8 @@ class Upscaler:
     def faces(self, crops: Sequence[Pixels] | Pixels) -> Resolved:
         """Resolve face crops, uint8 [N, h, w, 3]; what is not 16x16 is made so by Pillow's BICUBIC first.
 
-        A crop is the square of one face, 1.2 times the longer side of its box. Raises CharregError for another shape.
+        A crop is the square of one face, 1.2 times the longer side of its box; one without colours stays so. Raises
+        CharregError for another shape.
         """
         lr = np.array([_as_lr(crop) for crop in crops], np.uint8).reshape(-1, LR_SIZE, LR_SIZE, 3)
         parts = [self.network(lr[i : i + self.batch], self.strength) for i in range(0, len(lr), self.batch)]
@@ -207,6 +208,8 @@ class Upscaler:
             np.concatenate([np.zeros((0, side, side, 3), np.uint8), *(part[i] for part in parts)])
             for i, side in enumerate((LR_SIZE, HR_SIZE))
         )
+        for i in (i for i, face in enumerate(lr) if is_grey(face)):
+            regulated[i], resolved[i] = in_grey(regulated[i]), in_grey(resolved[i])
         return Resolved(lr, regulated, resolved)
 
     @classmethod
