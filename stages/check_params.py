@@ -11,6 +11,8 @@ from charreg.core.files import write_bytes
 from charreg.core.params import read_all_params
 from charreg.peers.base import check_options, job_of
 
+MADE = ("data/packaged/", "data/composed/")  # photographs of earlier stages
+
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, argv, "out")
@@ -19,6 +21,12 @@ def main(argv: list[str] | None = None) -> None:
         for name, section in params.peers.items():
             if name in params.trained_peers:
                 check_options(job_of(name), section)
+        for source in (*params.hr_roles.values(), *params.lr_roles.values(), *params.composed_photos.values()):
+            if not source.path.startswith(MADE) and not Path(source.path).exists():
+                raise CharregError(
+                    f"{source.path}: not here, wanted the {source.source} photographs of a role; an experiment in a copy "
+                    f"(--queue, --temp) has what Git or DVC know: dvc add {source.path}"
+                )
     except CharregError as error:
         raise CharregError(
             f"{error}; nothing ran and no model was removed, but the value stays in {args.params}: "

@@ -11,7 +11,7 @@ from charreg.core.faces import FaceWriter, open_faces
 from charreg.core.files import output_folder, write_json
 from charreg.core.params import read_params
 from charreg.photos.contact import save_png
-from charreg.photos.duplicates import deduplicate
+from charreg.photos.duplicates import count_repeats, deduplicate
 from charreg.photos.geometry import check_agreement, compare_geometry, draw_geometry, geometry_metrics
 
 READS = ("deduplicate", "geometry")
@@ -21,6 +21,9 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, argv, "hr", "lr", "out", "scores", "geometry", "figure")
     params = read_params(args.params, READS)
     tests = [open_faces(path) for path in (args.hr / "test", args.lr / "web", args.lr / "cctv")]
+    for faces in tests:
+        if repeats := count_repeats(faces):
+            sys.stderr.write(f"{faces.folder}: {repeats} faces are there twice and will be measured twice\n")
     scores = {}
     with output_folder(args.out) as out:
         for kind, folder in (("hr", args.hr), ("lr", args.lr)):

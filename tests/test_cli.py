@@ -245,3 +245,15 @@ def test_the_version_and_the_models_are_told(command: Any) -> None:
     out = command("models")[1].splitlines()
     assert out[0].startswith("shipped  CR  super_resolver, regulariser")
     assert out[1] == "models/mine  mine  super_resolver  0.0 MiB"
+
+
+def test_a_role_whose_photographs_are_not_here_is_refused_first(tmp_path: Path) -> None:
+    """As in the copy that `dvc exp run --temp` makes: data nobody tracks is not in it."""
+    content = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("data/packaged/photos/web", "data/raw/mine")
+    (tmp_path / "params.yaml").write_text(content, encoding="utf-8")
+    words = [sys.executable, str(ROOT / "stages/check_params.py"), "--out", "checked"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("charreg: data/raw/mine: not here, ")
+    assert "dvc add data/raw/mine" in done.stderr
+    assert done.stderr.count("\n") == 1

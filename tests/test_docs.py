@@ -5,6 +5,9 @@ A page is README.md, one of docs/ or the README of a folder of results/.
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from functools import cache
@@ -248,3 +251,23 @@ def test_nothing_refers_to_what_a_reader_does_not_have(what: str) -> None:
         if re.search(PRIVATE[what], line)
     ]
     assert not found, "\n".join(found)
+
+
+def test_raw_data_may_be_added_as_documented(tmp_path: Path) -> None:
+    """docs/datasets.md: dvc add of a folder under data/raw, and git add of what that writes."""
+    (tmp_path / "data/raw/celeba").mkdir(parents=True)
+    for name in (".gitignore", "data/raw/.gitignore"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "data/raw/celeba/a.jpg").write_bytes(b"x")
+    dvc = [sys.executable, "-m", "dvc"]
+    for words in (
+        ["git", "init", "-q"],
+        [*dvc, "init", "-q"],
+        [*dvc, "add", "-q", "data/raw/celeba"],
+        ["git", "add", "data/raw/celeba.dvc", "data/raw/.gitignore"],
+    ):
+        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "data"], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    assert listed.split() == ["data/raw/.gitignore", "data/raw/celeba.dvc"]

@@ -11,8 +11,9 @@ from PIL import Image
 from charreg.core.faces import FaceSet, FaceWriter, Pixels, open_faces
 from charreg.core.params import DeduplicateOptions
 from charreg.photos.crowds import find_portraits
-from charreg.photos.duplicates import BLOCK, Hashes, deduplicate, find_duplicates, hash_faces, near_any
+from charreg.photos.duplicates import BLOCK, Hashes, count_repeats, deduplicate, find_duplicates, hash_faces, near_any
 from conftest import draw_genuine_faces
+from data_fixtures import set_with_eyes
 
 
 def random_hashes(count: int, seed: int) -> Hashes:
@@ -131,3 +132,13 @@ def test_empty_sets_are_valid(tmp_path: Path) -> None:
     faces = draw_genuine_faces(tmp_path / "faces", people=1)
     assert len(deduplicated(tmp_path / "none", empty, faces)[0]) == 0
     assert len(deduplicated(tmp_path / "all", faces, empty)[0]) == len(faces)
+
+
+def test_the_same_photograph_twice_in_a_test_set_is_told(tmp_path: Path) -> None:
+    once, twice = set_with_eyes(tmp_path / "once", 16, None), tmp_path / "twice"
+    twice.mkdir()
+    with FaceWriter(twice, 16) as writer:
+        for number in (0, 1, 1, 2):
+            writer.add(once.images[number], {"photo": f"{number}.png"})
+    assert count_repeats(once) == 0
+    assert count_repeats(open_faces(twice)) == 1

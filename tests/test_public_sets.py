@@ -47,6 +47,12 @@ def test_celebas_portraits_have_their_people_and_landmarks(tmp_path: Path, packe
         assert np.array_equal(read_photo(photo, 10**6).pixels, read_photo(loose, 10**6).pixels)
 
 
+def test_a_set_one_folder_too_deep_is_found_and_told(tmp_path: Path) -> None:
+    write_celeba(tmp_path / "raw/celeba")
+    with pytest.raises(CharregError, match=r"but celeba/list_landmarks.*move it up, or give .*raw/celeba as the path"):
+        find_photos("celeba", tmp_path / "raw", "all")
+
+
 def test_helens_five_points_come_of_194(tmp_path: Path) -> None:
     raw = find_photos("helen", WRITERS["helen"](tmp_path))
     assert [photo.name for photo in raw.photos] == ["helen_1/100_1.jpg", "helen_2/99_1.jpg"]

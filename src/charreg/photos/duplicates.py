@@ -55,6 +55,11 @@ def small_faces(faces: FaceSet) -> Pixels:
     return faces.images if faces.lr is None else faces.lr
 
 
+def count_repeats(faces: FaceSet) -> int:
+    """Faces that are an earlier one of the set to the last pixel: the same photograph twice."""
+    return len(faces) - len({hash(face.tobytes()) for face in faces.images})
+
+
 def _hashes_of(faces: FaceSet, side: int = 1) -> Hashes:
     """The hashes of a set; with side -1 of its mirrored faces."""
     small = small_faces(faces)

@@ -16,7 +16,9 @@ def find_part(root: Path, places: Iterable[str], advice: str) -> Path:
     for place in places:
         if (root / place).exists():
             return root / place
-    raise CharregError(f"{root}: found no {' and no '.join(places)}; {advice}")
+    deeper = [path for path in sorted(root.glob("*/*")) + sorted(root.glob("*/*/*")) if path.name in places]
+    found = f", but {deeper[0].relative_to(root)}: move it up, or give {deeper[0].parent} as the path" if deeper else ""
+    raise CharregError(f"{root}: found no {' and no '.join(places)}{found}; {advice}")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
