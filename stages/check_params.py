@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         for source in (*params.hr_roles.values(), *params.lr_roles.values(), *params.composed_photos.values()):
             if not source.path.startswith(MADE) and not Path(source.path).exists():
                 raise CharregError(
-                    f"{source.path}: not here, wanted the {source.source} photographs of a role; an experiment in a copy "
+                    f"{source.path}: not here, wanted {source.source} photographs for a role; an experiment in a copy "
                     f"(--queue, --temp) has what Git or DVC know: dvc add {source.path}"
                 )
     except CharregError as error:
