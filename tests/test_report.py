@@ -948,7 +948,9 @@ def test_a_method_of_ones_own_has_its_rows(report: Report, root: Path) -> None:
     assert in_order(["mine", "cr", "vdsr", "bicubic"]) == ["bicubic", "vdsr", "cr", "mine"]
 
 
-def test_settings_name_departures() -> None:
+def test_settings_name_stabilisers_and_departures() -> None:
+    on = params_with(pretrain_cr={**PARAMS["pretrain_cr"], "d_lr_factor": 3.0})
+    assert any(phrase.startswith("discriminator rate factor 2, 3 (") for phrase in stabilisers(on))
     paper = ROOT / "profiles/paper.yaml"
     table = departures(params_with(), paper)
     assert ("`super_resolver.width`", ("16", "64")) in table.rows

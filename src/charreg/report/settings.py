@@ -10,6 +10,41 @@ from charreg.report.markup import Column, Table
 from charreg.report.published import in_order
 
 BOOKKEEPING = ("lr_distance_faces",)  # change no model
+ADVERSARIAL = ("pretrain_inverse_cr", "pretrain_cr", "finetune_joint")
+OF_EVERY_JOB = ("ema", "clip_norm", "lr_decay")  # a peer's other switches belong to its method
+
+
+def stabilisers(params: Params) -> list[str]:
+    """Options beyond the paper that are on, a phrase each."""
+    jobs = {name: getattr(params, name) for name in ("pretrain_sr", *ADVERSARIAL)}
+    peers = {name: params.peers[name] for name in _declared_peers(params)}
+    found = []
+    if params.discriminator.spectral_norm:
+        found.append("spectral norm on image discriminators")
+    if params.feature_discriminator.spectral_norm:
+        found.append("spectral norm on the feature discriminator")
+    switches = (
+        ("ema", 0.0, "generator averages (EMA)"),
+        ("clip_norm", 0.0, "gradient clipping at norm"),
+        ("d_lr_factor", 1.0, "discriminator rate factor"),
+        ("pseudo_noise", 0.0, "noise on pseudo-genuine faces"),
+        ("d_jitter", False, "discriminator jitter"),
+        ("lr_decay", "none", "rate decay"),
+        ("adv_warmup", 0.0, "adversarial warm-up"),
+        ("adv_ramp", 0.0, "adversarial ramp"),
+        ("content_weight", 0.0, "content term of the inverse"),
+        ("keep_sr_adv", 0.0, "image GAN kept in the joint training"),
+        ("sr_on_pseudo", False, "SR on pseudo-genuine faces"),
+    )
+    for key, off, words in switches:
+        asked = {**jobs, **peers} if key in OF_EVERY_JOB else jobs
+        values = {name: getattr(job, key) for name, job in asked.items() if hasattr(job, key)}
+        on = {name: value for name, value in values.items() if value != off}
+        if on:
+            settings = ", ".join(_plain(value) for value in dict.fromkeys(on.values()) if value is not True)
+            where = "" if len(on) == len(asked) else f" ({', '.join(on)})"
+            found.append(f"{words}{' ' + settings if settings else ''}{where}")
+    return found
 
 
 def departures(params: Params, paper: Path) -> Table:
