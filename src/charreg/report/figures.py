@@ -4,11 +4,11 @@ Every figure shows the same faces: a list drawn once per set from the seed.
 """
 
 import io
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -23,6 +23,7 @@ GAP = 2
 GROUP_GAP = 14
 LARGEST = 700_000  # bytes of a picture; larger ones are written without enlargement, then with fewer faces
 SMALLEST_FONT = 11  # px
+LABEL = 20  # letters of a line
 WHITE, INK = (255, 255, 255), (40, 40, 40)
 
 Strip = tuple[str, list[Pixels]]  # a label and its faces, uint8 [s, s, 3]
@@ -45,30 +46,11 @@ def read_faces(folder: Path, which: Sequence[int], lr: bool = False) -> list[Pix
     return [np.asarray(images[face]) for face in which]
 
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def _font(size: int) -> Font:
-    return ImageFont.load_default(max(SMALLEST_FONT, size))
-
-
-def _wrapped(text: str, font: Font, width: float) -> str:
-    """A label in as many lines as it needs to be at most `width` px wide; single words are not broken."""
-    lines = [""]
-    for word in re.findall(r"[^\s-]+-?", text):
-        joint = "" if not lines[-1] or lines[-1].endswith("-") else " "
-        if lines[-1] and font.getlength(lines[-1] + joint + word) > width:
-            lines.append(word)
-        else:
-            lines[-1] += joint + word
-    return "\n".join(lines)
-
-
 def strip_picture(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
     """Rows of faces with their labels at the left, in titled blocks; faces are enlarged by whole pixels."""
     side, gap = SIDE * factor, GAP * factor
-    font, title_font = _font(7 * factor), _font(8 * factor)
-    labels = {label: _wrapped(label, font, 1.2 * side) for _, strips in blocks for label, _ in strips}
+    font = ImageFont.load_default(max(SMALLEST_FONT, 7 * factor))
+    labels = {label: fill(label, LABEL, break_long_words=False) for _, strips in blocks for label, _ in strips}
     lines = [line for label in labels.values() for line in label.split("\n")]
     margin = int(max(font.getlength(line) for line in lines)) + 5 * factor if any(lines) else 0
     columns = max((len(faces) for _, strips in blocks for _, faces in strips), default=0)
@@ -80,7 +62,7 @@ def strip_picture(blocks: Sequence[Block], factor: int = 2) -> Image.Image:
     top = 0
     for title, strips in blocks:
         if title:
-            draw.text((0, top + title_height // 2), title, INK, title_font, anchor="lm")
+            draw.text((0, top + title_height // 2), title, INK, font, anchor="lm")
             top += title_height
         for label, faces in strips:
             middle = (margin - 4 * factor, top + side // 2)
@@ -127,53 +109,46 @@ def draw_faces(
 
     methods: the declared ones with their labels, in the order of the report; faces: how many per set.
     """
-    which = {role: chosen_faces(len(open_faces(folders.lr / role)), faces, seed, role) for role in ROLES}
-    lr: dict[str, Strip] = {role: ("LR", read_faces(folders.lr / role, which[role])) for role in ROLES}
+    sets = {**{role: folders.lr / role for role in ROLES}, "hr_test": folders.hr / "test"}
+    which = {name: chosen_faces(len(open_faces(folder)), faces, seed, name) for name, folder in sets.items()}
+    lr = {name: ("LR", read_faces(folder, which[name], lr=name == "hr_test")) for name, folder in sets.items()}
     sr = {
-        role: {
-            method: (label, read_faces(folders.sr / method / role, which[role])) for method, label in methods.items()
+        name: {
+            method: (label, read_faces(folders.sr / method / name, which[name])) for method, label in methods.items()
         }
-        for role in ROLES
+        for name in sets
     }
     titles = {role: f"{role} ({'simulated camera' if simulated[role] else 'genuine'})" for role in ROLES}
     papers = {role: f"{titles[role][:-1]}; paper: {paper})" for role, paper in ROLES.items()}
-
+    true = ("HR", read_faces(sets["hr_test"], which["hr_test"]))
     pictures: dict[str, tuple[str, list[Block]]] = {
         "figure3_genuine.png": (
             f"Figure 3. Random low-resolution faces: {'; '.join(papers.values())}",
             [("", [(role, lr[role][1]) for role in ROLES])],
-        )
+        ),
+        **{
+            f"figure4_{role}.png": (
+                f"Figure 4. The same low-resolution faces (LR) through every method: {paper}",
+                [("", [lr[role], *sr[role].values()])],
+            )
+            for role, paper in papers.items()
+        },
+        "methods_hr_test.png": (
+            "Artificial low-resolution faces through every method, and the true faces (HR)",
+            [("", [lr["hr_test"], *sr["hr_test"].values(), true])],
+        ),
     }
-    for role in ROLES:
-        pictures[f"figure4_{role}.png"] = (
-            f"Figure 4. The same low-resolution faces (LR) through every method: {papers[role]}",
-            [("", [lr[role], *sr[role].values()])],
-        )
     if "cr" in methods:
         regulated = {role: read_faces(folders.sr / "cr" / f"{role}_regulated", which[role]) for role in ROLES}
         pictures["figure5_triplets.png"] = (
             "Figure 5. Low-resolution, regulated and super-resolved faces of CR",
-            [
-                (titles[role], [lr[role], ("regulated", regulated[role]), ("super-resolved", sr[role]["cr"][1])])
-                for role in ROLES
-            ],
+            [(titles[role], [lr[role], ("regulated", regulated[role]), sr[role]["cr"]]) for role in ROLES],
         )
     if {"wo_ul", "cr"} <= set(methods):
         pictures["figure6_unsupervised.png"] = (
             "Figure 6. The same faces without and with the unsupervised SR loss (eq. 7) in the training",
-            [
-                (titles[role], [lr[role], ("without", sr[role]["wo_ul"][1]), ("with", sr[role]["cr"][1])])
-                for role in ROLES
-            ],
+            [(titles[role], [lr[role], sr[role]["wo_ul"], sr[role]["cr"]]) for role in ROLES],
         )
-    test = folders.hr / "test"
-    chosen = chosen_faces(len(open_faces(test)), faces, seed, "hr_test")
-    strips = [("LR", read_faces(test, chosen, lr=True))]
-    strips += [(label, read_faces(folders.sr / method / "hr_test", chosen)) for method, label in methods.items()]
-    pictures["methods_hr_test.png"] = (
-        "Artificial low-resolution faces through every method, and the true faces (HR)",
-        [("", [*strips, ("HR", read_faces(test, chosen))])],
-    )
     for name, (_, blocks) in pictures.items():
         _save(out / name, blocks)
     return {name: caption for name, (caption, _) in pictures.items()}

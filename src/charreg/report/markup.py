@@ -2,24 +2,26 @@
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from charreg.report.results import Measure
-from charreg.report.verdicts import Claim, paragraph
+from charreg.report.verdicts import Better, Claim, paragraph
 
 Cell = Measure | str | None  # None: nothing to say there, printed blank
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: `key` heads it in the CSV file, `head` in markdown."""
+    """A column: `key` heads it in the CSV file, `head` in markdown; `cell` gives a row's cell by the row's key."""
 
     key: str
     head: str
+    cell: Callable[[str], Cell]
     digits: int = 0
-    better: Literal["lower", "higher", ""] = ""  # "": no value is marked
+    better: Better | Literal[""] = ""  # "": no value is marked
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,18 @@ class Table:
 
     name: str  # of its files
     title: str  # empty: printed without a heading
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    first: str  # head of the labels
+    rows: Mapping[str, str]  # their labels, by key
+    columns: Sequence[Column]
     caption: str = ""
-    claims: tuple[Claim, ...] | None = None  # judged under the table; None: nothing there is to be judged
+    claims: Sequence[Claim] | None = None  # judged under the table; None: nothing there is to be judged
     remark: str = ""  # the last sentences
-    references: frozenset[str] = field(default_factory=frozenset)  # labels of rows that do not compete
-    first: str = "Method"
+    reference: str = ""  # the row that does not compete
+
+    @cached_property
+    def cells(self) -> list[list[Cell]]:
+        """The cells of every column, top to bottom."""
+        return [[column.cell(key) for key in self.rows] for column in self.columns]
 
 
 def marks(table: Table, column: int) -> list[Literal["", "best", "tie"]]:
@@ -42,21 +49,18 @@ def marks(table: Table, column: int) -> list[Literal["", "best", "tie"]]:
 
     Values that print alike are equally good.
     """
-    better = table.columns[column].better
-    cells = [cells[column] for _, cells in table.rows]
+    better, digits = table.columns[column].better, table.columns[column].digits
+    found: list[Literal["", "best", "tie"]] = ["" for _ in table.rows]
     competing = {
-        row: cell
-        for row, cell in enumerate(cells)
-        if isinstance(cell, Measure) and cell.value is not None and table.rows[row][0] not in table.references
+        row: (round(cell.value, digits), cell)
+        for row, (key, cell) in enumerate(zip(table.rows, table.cells[column], strict=True))
+        if isinstance(cell, Measure) and cell.value is not None and key != table.reference
     }
     if not better or len(competing) < 2:
-        return [""] * len(cells)
-    printed = {row: round(cell.value or 0.0, table.columns[column].digits) for row, cell in competing.items()}
-    best = (min if better == "lower" else max)(printed.values())
-    winner = next(cell for row, cell in competing.items() if printed[row] == best)
-    found: list[Literal["", "best", "tie"]] = [""] * len(cells)
-    for row, cell in competing.items():
-        if printed[row] == best:
+        return found
+    best, winner = (min if better == "lower" else max)(competing.values(), key=lambda one: one[0])
+    for row, (printed, cell) in competing.items():
+        if printed == best:
             found[row] = "best"
         elif cell.interval and winner.interval:
             apart = cell.interval[0] > winner.interval[1] or cell.interval[1] < winner.interval[0]
@@ -92,39 +96,35 @@ def to_markdown(table: Table) -> str:
     """The table, its caption, the reasons of absent numbers, the warnings on present ones and its verdicts."""
     notes: list[str] = []
     marked = [marks(table, column) for column in range(len(table.columns))]
-    left = [any(isinstance(cells[column], str) for _, cells in table.rows) for column in range(len(table.columns))]
     lines = [f"### {table.title}", ""] if table.title else []
     lines.append("| " + " | ".join([table.first, *(column.head for column in table.columns)]) + " |")
+    left = [any(isinstance(cell, str) for cell in cells) for cells in table.cells]
     lines.append("|" + "|".join([":--", *(":--" if side else "--:" for side in left)]) + "|")
-    for row, (label, cells) in enumerate(table.rows):
+    for row, label in enumerate(table.rows.values()):
         printed = [
-            _printed(cell, column, marked[at][row], notes)
-            for at, (cell, column) in enumerate(zip(cells, table.columns, strict=True))
+            _printed(cells[row], column, mark[row], notes)
+            for cells, column, mark in zip(table.cells, table.columns, marked, strict=True)
         ]
         lines.append("| " + " | ".join([label, *printed]) + " |")
-    lines.append("")
-    if table.caption:
-        lines += [table.caption, ""]
-    if notes:
-        lines += ["; ".join(f"<sup>{at}</sup> {note}" for at, note in enumerate(notes, 1)) + ".", ""]
-    if warnings := _warnings(table):
-        lines += [f"Beware: {warnings}.", ""]
-    if table.claims is not None:
-        lines += [paragraph(table.claims), ""]
-    if table.remark:
-        lines += [table.remark, ""]
-    return "\n".join(lines)
+    under = (
+        table.caption,
+        "; ".join(f"<sup>{at}</sup> {note}" for at, note in enumerate(notes, 1)) + "." if notes else "",
+        _warnings(table),
+        "" if table.claims is None else paragraph(table.claims),
+        table.remark,
+    )
+    return "\n".join([*lines, "", *(line for text in under if text for line in (text, ""))])
 
 
 def _warnings(table: Table) -> str:
     """The warnings on the numbers of a table, each with the columns (as in the CSV file) it is about."""
-    columns: dict[str, list[str]] = {}
-    for _, cells in table.rows:
-        for cell, column in zip(cells, table.columns, strict=True):
+    keys: dict[str, dict[str, None]] = {}
+    for column, cells in zip(table.columns, table.cells, strict=True):
+        for cell in cells:
             if isinstance(cell, Measure) and cell.warning:
-                keys = columns.setdefault(cell.warning, [])
-                keys += [column.key] if column.key not in keys else []
-    return "; ".join(f"{' and '.join(f'`{key}`' for key in keys)}: {text}" for text, keys in columns.items())
+                keys.setdefault(cell.warning, {})[f"`{column.key}`"] = None
+    warnings = "; ".join(f"{' and '.join(names)}: {text}" for text, names in keys.items())
+    return f"Beware: {warnings}." if keys else ""
 
 
 def to_csv(table: Table) -> str:
@@ -132,32 +132,15 @@ def to_csv(table: Table) -> str:
 
     Where a column has spreads over seeds or intervals, `<key>_seeds` or `<key>_lo` and `<key>_hi` follow it.
     """
-    extras = [_extras([cells[at] for _, cells in table.rows]) for at in range(len(table.columns))]
-    header = [table.first.lower().replace(" ", "_")]
-    for column, names in zip(table.columns, extras, strict=True):
-        header += [column.key, *(f"{column.key}_{name}" for name in names)]
+    columns = [[table.first.lower().replace(" ", "_"), *table.rows.values()]]
+    for column, cells in zip(table.columns, table.cells, strict=True):
+        for end, part in (("", "value"), ("_seeds", "spread"), ("_lo", "lo"), ("_hi", "hi")):
+            numbers = [getattr(cell, part) if isinstance(cell, Measure) else None for cell in cells]
+            texts = ["" if number is None else f"{number:.{column.digits}f}" for number in numbers]
+            if not end:
+                texts = [cell if isinstance(cell, str) else text for cell, text in zip(cells, texts, strict=True)]
+            if any(texts) or not end:
+                columns.append([column.key + end, *texts])
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    for label, cells in table.rows:
-        line = [label]
-        for cell, column, names in zip(cells, table.columns, extras, strict=True):
-            line += _csv_cells(cell, column, names)
-        writer.writerow(line)
+    csv.writer(out, lineterminator="\n").writerows(zip(*columns, strict=True))
     return out.getvalue()
-
-
-def _extras(cells: Sequence[Cell]) -> list[str]:
-    """What the cells of a column hold beside their values."""
-    measures = [cell for cell in cells if isinstance(cell, Measure)]
-    spread = any(cell.spread is not None for cell in measures)
-    interval = any(cell.interval for cell in measures)
-    return [*(["seeds"] if spread else []), *(["lo", "hi"] if interval else [])]
-
-
-def _csv_cells(cell: Cell, column: Column, extras: Sequence[str]) -> list[str]:
-    if not isinstance(cell, Measure):
-        return [cell or "", *("" for _ in extras)]
-    numbers = {"seeds": cell.spread, "lo": cell.lo, "hi": cell.hi}
-    found = [cell.value, *(numbers[name] for name in extras)]
-    return ["" if number is None else f"{number:.{column.digits}f}" for number in found]

@@ -14,7 +14,6 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from charreg.core.errors import CharregError
@@ -81,8 +80,8 @@ def read_series(path: Path) -> Series:
 
 def plot_of(name: str, values: Sequence[float]) -> str:
     """The plot a series belongs to, one of TITLES."""
-    for plot, mark in (("psnr", "psnr"), ("accuracy", "accuracy"), ("distance", "distance")):
-        if mark in name:
+    for plot in ("psnr", "accuracy", "distance"):
+        if plot in name:
             return plot
     if name.endswith(("_real", "_fake")):
         return "logits"
@@ -117,9 +116,7 @@ def draw_curves(out: Path, training: Path, jobs: Sequence[str], name: str, capti
 
 def _draw_plot(axes: Axes, series: Series, plot: str) -> None:
     if not series:
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.set_axis_off()
         return
     logarithmic = "logarithmic" in TITLES[plot] and all(min(values) >= 0 for _, values in series.values())
     for name, points in series.items():
@@ -128,8 +125,5 @@ def _draw_plot(axes: Axes, series: Series, plot: str) -> None:
         axes.plot(steps, values, linewidth=0.9, label=name, marker="." if len(shown) < 3 else None)
     if logarithmic:
         axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        if high > 10 * low:
-            axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(fontsize=5.5, framealpha=0.8, edgecolor="none", ncols=1 if len(series) < 5 else 2, handlelength=1.2)
     axes.tick_params(width=0.5, length=2)

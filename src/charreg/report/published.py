@@ -48,7 +48,8 @@ ROWS = (
 )
 
 PEERS = ("vdsr", "srgan", "fsrnet", "sicnn", "cyclegan", "csri", "lrgan")  # the systems the paper compares CR with
-NEAREST = ("cyclegan", "lrgan", "cr")  # Table 1: below all that learned from artificial pairs; CSRI is not
+RIVALS = ("cyclegan", "lrgan")  # peers that learn from genuine faces without pairs
+NEAREST = (*RIVALS, "cr")  # Table 1: below all that learned from artificial pairs; CSRI is not
 
 ROLES = {"web": "LR-PIPA", "cctv": "LR-DukeMTMC"}  # this project's name of a genuine test set: the paper's
 PAPER_SETS = {
@@ -59,28 +60,24 @@ PAPER_SETS = {
     ("lr", "cctv"): ROLES["cctv"],
 }
 
-LR_SPACE = {  # Table 5, FID against artificial LR faces: LR-PIPA, LR-DukeMTMC
-    "genuine": (40.72, 86.23),
-    "cr_stage1": (19.49, 24.32),
-}
+# Table 5, FID against artificial LR faces: LR-PIPA, LR-DukeMTMC
+LR_SPACE = ({"genuine": 40.72, "cr_stage1": 19.49}, {"genuine": 86.23, "cr_stage1": 24.32})
 
-
-@dataclass(frozen=True)
-class Cost:
-    """What the paper reports of a system, on one Tesla P100."""
-
-    parameters: float
-    training_hours: float
-    milliseconds: float  # of one image
-
-
-COSTS = {"cyclegan": Cost(21e6, 81, 150), "lrgan": Cost(4.0e6, 72, 6.6), "cr": Cost(2.7e6, 46, 7.5)}
+# Complexity, on one Tesla P100; milliseconds are those of one image.
+PARAMETERS = {"cyclegan": 21e6, "lrgan": 4.0e6, "cr": 2.7e6}
+TRAINING_HOURS = {"cyclegan": 81, "lrgan": 72, "cr": 46}
+MILLISECONDS = {"cyclegan": 150, "lrgan": 6.6, "cr": 7.5}
 
 
 def row_of(method: str) -> Row:
     """The row of a method; one that the paper does not know is called by its name."""
     known = {row.method: row for row in ROWS}
     return known.get(method) or Row(method, method, "a method of your own", "")
+
+
+def published(name: str) -> dict[str, float]:
+    """What the paper reports as one of the numbers of a Row, by method."""
+    return {row.method: value for row in ROWS if (value := getattr(row, name)) is not None}
 
 
 def in_order(methods: Iterable[str]) -> list[str]:

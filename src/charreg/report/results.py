@@ -4,11 +4,12 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
 from charreg.core.errors import CharregError
-from charreg.report.published import PAIRS, SYNTHETIC_BRANCH, Row, row_of
+from charreg.report.published import PAIRS, ROLES, SYNTHETIC_BRANCH, Row, row_of
 
 Numbers = dict[str, Any]
 
@@ -49,144 +50,104 @@ DIALECTS = {
 
 @dataclass(frozen=True)
 class Results:
-    """All the numbers of a report: per method, then per test set."""
+    """All the numbers of a report."""
 
     methods: tuple[str, ...]
-    metrics: dict[str, Numbers]
-    genuine: Numbers
-    detection: dict[str, Numbers]  # by role: train, web, cctv
-    geometry: Numbers
-    matcher: Numbers
+    scores: dict[str, Numbers]  # by method, or by what else was measured: FILES, and `floor` (see `read_results`)
     complexity: Numbers
-    timings: dict[str, Numbers]  # by job; a job without a file is absent
+    timings: dict[str, list[Numbers]]  # by job, one a seed; a job without a file is absent
     dialect: Dialect
 
-    def measure(self, method: str, test_set: str, name: str) -> Measure:
-        """A metric of a method on a test set; `method` may be `genuine`."""
-        numbers = self.genuine if method == "genuine" else self.metrics[method]
-        return measure(numbers.get(test_set, {}), name, numbers.get("absent", {}), f"{method}.json, {test_set}")
+    def measure(self, of: str, test_set: str, name: str) -> Measure:
+        """A number out of `scores`; without a test set, one that stands for itself."""
+        numbers = self.scores[of]
+        found = numbers.get(test_set, {}) if test_set else numbers
+        return _measure(found, name, f"the scores of {test_set or of}", numbers.get("absent", {}))
 
-    def row(self, method: str) -> Row:
-        """The row of a declared method, under the label of its metrics file if that holds one."""
-        row = row_of(method)
-        label = str(self.metrics[method].get("label") or row.label)
-        return replace(row, label=label, learned=PAIRS if label.endswith(SYNTHETIC_BRANCH) else row.learned)
-
-    @property
+    @cached_property
     def rows(self) -> list[Row]:
-        """The rows of all declared methods, in the order of every table."""
-        return [self.row(method) for method in self.methods]
+        """The rows of all declared methods, in the order of every table, under the labels of their scores if those
+        hold one."""
+        rows = []
+        for row in map(row_of, self.methods):
+            label = str(self.scores[row.method].get("label") or row.label)
+            learned = PAIRS if label.endswith(SYNTHETIC_BRANCH) else row.learned
+            rows.append(replace(row, label=label, learned=learned))
+        return rows
 
     @property
-    def seeds(self) -> int:
-        """How many trainings a number is the mean of."""
-        return max((int(numbers.get("seeds", 1)) for numbers in self.metrics.values()), default=1)
+    def labels(self) -> dict[str, str]:
+        """The labels of the rows by method."""
+        return {row.method: row.label for row in self.rows}
 
-    @property
-    def trained_once(self) -> list[str]:
-        """The labels of methods with one training where others have several."""
-        return [
-            row.label
-            for row in self.rows
-            if row.method in self.timings and int(self.metrics[row.method].get("seeds", 1)) < self.seeds
-        ]
-
-    def over_jobs(self, jobs: Sequence[str], name: str) -> Measure:
+    def over_jobs(self, jobs: Sequence[str], name: str, unit: float = 1.0) -> Measure:
         """The sum of `name` over the timings of some jobs; over several training seeds the mean of the sums."""
-        columns = []
-        for job in jobs:
-            first = self.timings.get(job)
-            if first is None:
-                return Measure(None, reason=f"timings of {job}: the training has not run here")
-            found = [measure(one, name, {}, f"the timings of {job}") for one in (first, *other_seeds(first))]
-            absent = [one for one in found if one.value is None]
-            if absent:
-                return absent[0]
-            columns.append([one.value or 0.0 for one in found])
-        seeds = min(len(column) for column in columns)  # the recogniser is trained once
-        sums = [sum(values) for values in zip(*(column[:seeds] for column in columns), strict=True)]
+        if absent := [job for job in jobs if job not in self.timings]:
+            return Measure(None, reason=f"timings of {absent[0]}: the training has not run here")
+        found = [[_measure(seed, name, f"the timings of {job}") for seed in self.timings[job]] for job in jobs]
+        seeds: list[tuple[Measure, ...]] = list(zip(*found, strict=False))  # the recogniser is trained once
+        if unknown := [one for seed in seeds for one in seed if one.value is None]:
+            return unknown[0]
+        sums = [sum(one.value or 0.0 for one in seed) / unit for seed in seeds]
         return Measure(statistics.fmean(sums), spread=statistics.stdev(sums) if len(set(sums)) > 1 else None)
 
     def system(self, method: str, width: str, name: str) -> Measure:
-        """`parameters`, `ms_single` or `ms_batch` of a system; width: `run` or `paper`."""
+        """`parameters` or `ms_single` of a system; width: `run` or `paper`."""
         found = self.complexity.get("systems", {}).get(method, {}).get(width, {})
-        return measure(found, name, {}, f"complexity.json, systems, {method}, {width}")
+        return _measure(found, name, f"complexity.json, systems, {method}, {width}")
 
 
-def other_seeds(timing: Numbers) -> list[Numbers]:
-    """The timings of the further seeds of a job."""
-    return list(timing.get("other_seeds", {}).values())
-
-
-def measure(numbers: Mapping[str, Any], name: str, absent: Mapping[str, Any], where: str) -> Measure:
+def _measure(numbers: Numbers, name: str, where: str, absent: Mapping[str, str] | None = None) -> Measure:
     """`name` of a JSON mapping with `<name>_lo`, `<name>_hi` and its warning, or why it is absent."""
-    value = numbers.get(name)
+    value, lo, hi, spread = (numbers.get(key) for key in (name, f"{name}_lo", f"{name}_hi", f"{name}_seeds"))
+    reasons, warnings = {**(absent or {}), **numbers.get("absent", {})}, numbers.get("warnings", {})
     if value is None:
-        reason = {**absent, **numbers.get("absent", {})}.get(name) or f"not in {where}"
-        return Measure(None, reason=str(reason))
-    return Measure(
-        float(value),
-        _number(numbers.get(f"{name}_lo")),
-        _number(numbers.get(f"{name}_hi")),
-        warning=str(numbers.get("warnings", {}).get(name, "")),
-        spread=_number(numbers.get(f"{name}_seeds")),
-    )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+        return Measure(None, reason=reasons.get(name, f"not in {where}"))
+    return Measure(value, lo, hi, warning=warnings.get(name, ""), spread=spread)
 
 
 def read_json(path: Path, maker: str) -> Numbers:
     """A JSON file with plain finite numbers; CharregError names the file and the stage that writes it."""
 
     def refuse(constant: str) -> NoReturn:
-        raise CharregError(f"{path}: found {constant}, wanted a number or no entry; repeat {maker}")
+        raise ValueError(f"found {constant}")
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        return dict(json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse))
     except FileNotFoundError:
         raise CharregError(f"{path}: not found, wanted what {maker} writes; run dvc repro") from None
     except ValueError as error:
-        raise CharregError(f"{path}: not JSON ({error}); repeat {maker}") from None
-    if not isinstance(content, dict):
-        raise CharregError(f"{path}: found {type(content).__name__}, wanted a mapping; repeat {maker}")
-    return content
+        raise CharregError(f"{path}: {error}, wanted JSON with plain numbers; repeat {maker}") from None
 
 
-def read_timings(curves: Path) -> Numbers:
-    """The timings of a training, those of its further seeds under `other_seeds`; empty where it was not run here."""
-    places = [curves, *sorted(curves.glob("seed-*"))]
-    first, *others = (read_json(place / "timings.json", "the training") if place.is_dir() else {} for place in places)
-    return first | {"other_seeds": {str(other["seed"]): other for other in others}} if others else first
+def _read_timings(curves: Path) -> list[Numbers]:
+    """The timings of a training and of its further seeds; none where it was not run here."""
+    places = [place for place in (curves, *sorted(curves.glob("seed-*"))) if place.is_dir()]
+    return [read_json(place / "timings.json", "the training") for place in places]
+
+
+FILES = {  # scores that are no method's: the stage that writes them
+    "genuine": "stage benchmark",
+    **{f"detection_{role}": f"stage lr_faces@{role}" for role in ("train", *ROLES)},
+    "geometry": "stage train_faces",
+    "matcher": "stage train_centreface@matcher",
+}
 
 
 def read_results(
-    *,
-    scores: Path,
-    training: Path,
-    complexity: Path,
-    methods: Sequence[str],
-    jobs: Sequence[str],
-    features: str,
+    *, scores: Path, training: Path, complexity: Path, methods: Sequence[str], jobs: Sequence[str], features: str
 ) -> Results:
-    """Read the numbers of the declared methods and jobs.
+    """Read the numbers of the declared methods and jobs; a missing timing file is no fault.
 
-    Raises CharregError naming the method when its metrics are missing; a missing timing file is no fault.
+    Raises CharregError naming the method when its metrics are missing. The distance between the two halves of the
+    artificial faces becomes the scores of `floor`, on every genuine test set.
     """
+    makers = FILES | {method: f"stage evaluate of method {method}" for method in methods}
+    found = {name: read_json(scores / f"{name}.json", maker) for name, maker in makers.items()}
     return Results(
         methods=tuple(methods),
-        metrics={
-            method: read_json(scores / f"{method}.json", f"stage evaluate of method {method}") for method in methods
-        },
-        genuine=read_json(scores / "genuine.json", "stage benchmark"),
-        detection={
-            role: read_json(scores / f"detection_{role}.json", f"stage lr_faces@{role}")
-            for role in ("train", "web", "cctv")
-        },
-        geometry=read_json(scores / "geometry.json", "stage train_faces"),
-        matcher=read_json(scores / "matcher.json", "stage train_centreface@matcher"),
+        scores=found | {"floor": dict.fromkeys(ROLES, found["genuine"].get("artificial", {}))},
         complexity=read_json(complexity, "stage complexity"),
-        timings={job: found for job in jobs if (found := read_timings(training / job))},
+        timings={job: seeds for job in jobs if (seeds := _read_timings(training / job))},
         dialect=DIALECTS[features],
     )

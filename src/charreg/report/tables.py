@@ -1,134 +1,58 @@
 """The paper's Tables 1 to 7 and the summary of them, built from results, each with the claims judged under it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 from charreg.core.params import FinetuneJointOptions
-from charreg.report.markup import Cell, Column, Table
-from charreg.report.published import LR_SPACE, NEAREST, PAIRS, PEERS, ROLES, Row
+from charreg.report.markup import Column, Table
+from charreg.report.published import LR_SPACE, NEAREST, PAIRS, PEERS, RIVALS, ROLES, published
 from charreg.report.results import Measure, Results
-from charreg.report.verdicts import Claim, extreme, listed
-
-LEARNED = Column("learned_from", "learned from")
-N_REAL = Column("n_real", "N real")
-Better = Literal["lower", "higher"]
+from charreg.report.verdicts import Better, Comparison, Place, listed
 
 
-def _reported(value: float | None) -> Measure | None:
-    return None if value is None else Measure(value)
+def measured(
+    results: Results, test_set: str, name: str, head: str, digits: int = 0, better: Better | Literal[""] = ""
+) -> Column:
+    """A column of a metric on a test set; its head names a genuine one."""
+    key, head = (f"{test_set}_{name}", f"{test_set}<br>{head}") if test_set in ROLES else (name, head)
+    return Column(key, head, lambda method: results.measure(method, test_set, name), digits, better)
 
 
-def _systems(rows: Iterable[Row]) -> list[Row]:
-    """The rows whose order in Tables 1 to 3 is judged.
+def reported(
+    values: Mapping[str, float], key: str, head: str, digits: int = 2, remark: str = "reported, not comparable"
+) -> Column:
+    """A column of the paper's numbers, by method, blank where it has none."""
+    cells = {method: Measure(value) for method, value in values.items()}
+    return Column(f"paper_{key}", f"paper {head} ({remark})", cells.get, digits)
+
+
+def _learned(results: Results) -> Column:
+    return Column("learned_from", "learned from", {row.method: row.learned for row in results.rows}.get)
+
+
+def _systems(results: Results) -> dict[str, str]:
+    """The methods, with their labels, whose order in Tables 1 to 3 is judged.
 
     Not the variants of CR, whose comparisons are Tables 4, 6 and 7, nor methods of one's own, which the paper does
     not know.
     """
-    return [row for row in rows if not row.variant and row.learned]
+    return {row.method: row.label for row in results.rows if not row.variant and row.learned}
 
 
-def _raw(row: Row, label: str) -> Row:
-    """A row of Table 2, where the paper calls bicubic faces raw."""
-    return replace(row, label=label) if row.method == "bicubic" else row
+def _place(results: Results, test_set: str, name: str, where: str = "", by: str = "", paper: bool = True) -> Place:
+    return Place(partial(results.measure, test_set=test_set, name=name), where, by, paper)
 
 
-def _count(results: Results, method: str, test_set: str, name: str) -> str:
+def _distance_places(results: Results, prefix: str = "") -> list[Place]:
+    names = (f"{prefix}{results.dialect.kd}", f"{prefix}{results.dialect.fd}")
+    return [_place(results, role, name, role, name) for role in ROLES for name in names]
+
+
+def count(results: Results, method: str, test_set: str, name: str) -> str:
     """A number of faces or people as text, `?` where it is not known."""
-    count = results.measure(method, test_set, name).value
-    return "?" if count is None else f"{count:,.0f}"
-
-
-def _paper_column(key: str, head: str, comparable: bool, digits: int = 2) -> Column:
-    remark = "reported, other faces" if comparable else "reported, not comparable"
-    return Column(key, f"paper {head} ({remark})", digits)
-
-
-def _distance_columns(kd: str, fd: str, n_real: Column, comparable: bool) -> tuple[Column, ...]:
-    """Both distances and the number of faces of every genuine test set, N real, and the paper's FID."""
-    measured = [
-        column
-        for role, paper in ROLES.items()
-        for column in (
-            Column(f"{role}_{kd}", f"{role} (paper: {paper})<br>{kd} ×1000 ↓", 1, "lower"),
-            Column(f"{role}_{fd}", f"{role}<br>{fd} ↓", 1, "lower"),
-            Column(f"{role}_n", f"{role}<br>N"),
-        )
-    ]
-    papers = [_paper_column(f"paper_fid_{role}", f"FID {paper}", comparable) for role, paper in ROLES.items()]
-    return (*measured, n_real, *papers)
-
-
-def _distances(
-    results: Results, method: str, kd: str, fd: str, reported: tuple[float | None, float | None]
-) -> tuple[Cell, ...]:
-    """The cells under `_distance_columns`; reported: the paper's FID on both sets."""
-    measured = [results.measure(method, role, name) for role in ROLES for name in (kd, fd, "n_fake")]
-    return (*measured, results.measure(method, next(iter(ROLES)), "n_real"), *map(_reported, reported))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a claim is looked up and how it is called: a metric of a test set."""
-
-    test_set: str
-    metric: str
-    where: str = ""
-    by: str = ""
-
-
-def _places(roles: Iterable[str], metrics: Collection[str]) -> list[Place]:
-    return [Place(role, metric, role, metric) for role in roles for metric in metrics]
-
-
-def _claims(
-    results: Results,
-    text: str,
-    better: Better,
-    one: str,
-    others: Iterable[Row],
-    places: Iterable[Place],
-    known: Collection[str] = PEERS,
-) -> list[Claim]:
-    """`one` has the better value than every other, in every place; known: the others the paper compares it with."""
-    places = list(places)
-    return [
-        _claim(
-            text,
-            better,
-            place,
-            results.measure(one, place.test_set, place.metric),
-            results.measure(other.method, place.test_set, place.metric),
-            other.label,
-            other.method in known,
-        )
-        for other in others
-        for place in places
-    ]
-
-
-def _claim(
-    text: str, better: Better, place: Place, good: Measure, bad: Measure, than: str = "", paper: bool = True
-) -> Claim:
-    small, large = (good, bad) if better == "lower" else (bad, good)
-    return Claim(text, place.where, place.by, small, large, than, paper)
-
-
-def _group_claims(
-    results: Results, text: str, good: Sequence[Row], bad: Sequence[Row], places: Iterable[Place], than: str
-) -> list[Claim]:
-    """Every method of one group has lower values than every method of the other; nothing when a group is empty."""
-    if not good or not bad:
-        return []
-    than = f"{'each of ' if len(bad) > 1 else ''}{listed([row.label for row in bad])}{than}"
-    claims = []
-    for place in places:
-        ours, theirs = (
-            extreme([results.measure(row.method, place.test_set, place.metric) for row in group], largest)
-            for group, largest in ((good, True), (bad, False))
-        )
-        claims.append(_claim(text, "lower", place, ours, theirs, than))
-    return claims
+    number = results.measure(method, test_set, name).value
+    return "?" if number is None else f"{number:,.0f}"
 
 
 # --- the summary -----------------------------------------------------------------------------------------
@@ -137,214 +61,111 @@ def _group_claims(
 def summary_table(results: Results, simulated: Mapping[str, bool]) -> Table:
     """The systems in a few numbers: distance and rank-1 on both genuine test sets, PSNR on artificial faces."""
     first, kd = results.methods[0], results.dialect.kd
-    places = [*((role, kd) for role in ROLES), *((role, "rank1") for role in ROLES), ("hr_test", "psnr_rgb")]
     cameras = [f"{role}: {'simulated camera' if simulated[role] else 'genuine photographs'}" for role in ROLES]
     faces, probes, people = (
-        listed([f"{_count(results, first, role, name)} ({role})" for role in ROLES])
+        listed([f"{count(results, first, role, name)} ({role})" for role in ROLES])
         for name in ("n_fake", "n_probes", "n_identities")
     )
-    real, images = _count(results, first, "web", "n_real"), _count(results, first, "hr_test", "n_images")
+    real, images = count(results, first, "web", "n_real"), count(results, first, "hr_test", "n_images")
     return Table(
         "summary",
         "",
-        (
-            *(Column(f"{role}_{kd}", f"distance, {role}<br>{kd} ×1000 ↓", 1, "lower") for role in ROLES),
-            *(Column(f"{role}_rank1", f"rank-1, {role}<br>% ↑", 1, "higher") for role in ROLES),
-            Column("psnr_rgb", "PSNR<br>dB ↑", 2, "higher"),
-        ),
-        tuple(
-            (row.label, tuple(results.measure(row.method, *place) for place in places))
-            for row in results.rows
-            if not row.variant
-        ),
-        f"{'; '.join(cameras)}. Distance: kernel distance of {faces} super-resolved faces from {real} real"
+        "System",
+        {row.method: row.label for row in results.rows if not row.variant},
+        [
+            *(measured(results, role, kd, f"{kd} ×1000 ↓", 1, "lower") for role in ROLES),
+            *(measured(results, role, "rank1", "rank-1 % ↑", 1, "higher") for role in ROLES),
+            measured(results, "hr_test", "psnr_rgb", "PSNR dB ↑", 2, "higher"),
+        ],
+        f"{'; '.join(cameras)}. {kd}: kernel distance of {faces} super-resolved faces from {real} real"
         f" high-resolution ones. Rank-1: {probes} probes of {people} people. PSNR: {images} artificial low-resolution"
         " faces. [lo, hi]: 95% interval.",
-        first="System",
     )
 
 
-# --- Tables 1 to 3: every system -------------------------------------------------------------------------
+# --- Tables of distances: 1, and 4 to 7 ------------------------------------------------------------------
+
+
+def _distance_columns(
+    results: Results, papers: Iterable[Mapping[str, float]], prefix: str = "", real: str = "N real"
+) -> list[Column]:
+    """Both distances and the number of faces of every genuine test set, the number they are measured against, and the
+    paper's FID on every set."""
+    kd, fd = (prefix + name for name in (results.dialect.kd, results.dialect.fd))
+    columns = []
+    for role in ROLES:
+        columns += [
+            measured(results, role, kd, f"{kd} ×1000 ↓", 1, "lower"),
+            measured(results, role, fd, f"{fd} ↓", 1, "lower"),
+            measured(results, role, "n_fake", "N"),
+        ]
+    columns.append(Column("n_real", real, partial(results.measure, test_set="web", name="n_real")))
+    remark = f"reported, {'other faces' if results.dialect.comparable else 'not comparable'}"
+    for (role, paper), values in zip(ROLES.items(), papers, strict=True):
+        columns.append(reported(values, f"fid_{role}", f"FID {paper}", remark=remark))
+    return columns
+
+
+FIDS = (published("fid_web"), published("fid_cctv"))  # of the variants: Tables 4, 6 and 7
 
 
 def distance_table(results: Results) -> Table:
-    """Table 1: distance between super-resolved genuine faces and high-resolution training faces."""
-    fd, kd = results.dialect.fd, results.dialect.kd
-    rows = [
-        (row.label, (row.learned, *_distances(results, row.method, kd, fd, (row.fid_web, row.fid_cctv))))
-        for row in results.rows
-    ]
+    """Table 1: distance between super-resolved genuine faces and high-resolution training faces.
+
+    Judged: CR against everything; what saw genuine faces against what did not; LRGAN against CycleGAN.
+    """
     variants = [row.label for row in results.rows if row.variant]
     of = f" The paper's figures of {listed(variants)} are from its ablations, Tables 4, 6 and 7." if variants else ""
+    systems = _systems(results)
+    nearer = Comparison(systems, FIDS[0], _distance_places(results))
+    claims = nearer.each("{} is nearer to real faces", "lower", "cr", systems)
+    if any(rival in systems for rival in RIVALS):
+        pairs = [row.method for row in results.rows if row.method in PEERS and row.learned == PAIRS]
+        text = "what saw genuine faces ({}) is nearer to real faces"
+        claims += nearer.claims(text, "lower", NEAREST, pairs, ", which saw artificial ones only")
+    claims += nearer.each("{} is nearer to real faces", "lower", "lrgan", ["cyclegan"])
     return Table(
         "table1_distance",
         "Table 1. Distance to real high-resolution faces",
-        (LEARNED, *_distance_columns(kd, fd, N_REAL, results.dialect.comparable)),
-        tuple(rows),
+        "Method",
+        results.labels,
+        [_learned(results), *_distance_columns(results, FIDS)],
         f"N: super-resolved faces; N real: high-resolution training faces.{of}",
-        tuple(_distance_claims(results, _systems(results.rows), _places(ROLES, (kd, fd)))),
+        claims,
     )
 
 
-def _distance_claims(results: Results, systems: Sequence[Row], places: Sequence[Place]) -> list[Claim]:
-    """CR against everything; what saw genuine faces against what did not; LRGAN against CycleGAN."""
-    rows = {row.method: row for row in systems}
-    claims = []
-    if "cr" in rows:
-        others = [row for row in systems if row.method != "cr"]
-        claims += _claims(results, f"{rows['cr'].label} is nearer to real faces", "lower", "cr", others, places)
-    near = [row for row in systems if row.method in NEAREST]
-    pairs = [row for row in systems if row.method in PEERS and row.learned == PAIRS]
-    if {row.method for row in near} - {"cr"}:
-        verb = "are all" if len(near) > 1 else "is"
-        text = f"{listed([row.label for row in near])}, which saw genuine faces, {verb} nearer to real faces"
-        claims += _group_claims(results, text, near, pairs, places, ", which saw artificial ones only")
-    if {"cyclegan", "lrgan"} <= set(rows):
-        text = f"{rows['lrgan'].label} is nearer to real faces"
-        claims += _claims(results, text, "lower", "lrgan", [rows["cyclegan"]], places)
-    return claims
-
-
-def recognition_table(results: Results) -> Table:
-    """Table 2: identification of super-resolved genuine faces, gallery and probes both super-resolved."""
-    names = (
-        ("rank1", "rank-1 % ↑", 2),
-        ("rank1_std", "std over trials", 2),
-        ("rank5", "rank-5 % ↑", 2),
-        ("rank20", "rank-20 % ↑", 2),
-        ("n_identities", "identities", 0),
-        ("n_probes", "probes", 0),
-    )
-    roles = [
-        role
-        for role in ROLES
-        if role == "web" or any(results.measure(method, role, "rank1").value is not None for method in results.methods)
-    ]
-    columns = [
-        Column(
-            f"{role}_{name}",
-            f"{role} (paper: {ROLES[role]})<br>{head}" if name == "rank1" else f"{role}<br>{head}",
-            digits,
-            "higher" if name in ("rank1", "rank5", "rank20") else "",
-        )
-        for role in roles
-        for name, head, digits in names
-    ]
-    rows = [
-        (
-            _raw(row, f"{row.label} (raw LR)").label,
-            (
-                row.learned,
-                *(results.measure(row.method, role, name) for role in roles for name, *_ in names),
-                _reported(row.rank1),
-            ),
-        )
-        for row in results.rows
-    ]
-    people = {role: results.measure(results.methods[0], role, "n_identities").value for role in roles}
-    chances = [f"{100 / count:.1f} % ({role})" for role, count in people.items() if count]
-    chance = f" Guessing gives a rank-1 of {listed(chances)}." if chances else ""
-    systems = [_raw(row, "raw LR") for row in _systems(results.rows)]
+def lr_space_table(results: Results) -> Table:
+    """Table 5: distance between low-resolution faces, genuine or regulated, and artificial ones."""
+    regulated = {"cr_stage1": "Regulated LR, stage 1", "cr": "Regulated LR, stage 2"}
+    rows = {"genuine": "Genuine LR"} | {method: regulated[method] for method in regulated if method in results.methods}
+    nearer = Comparison(rows, LR_SPACE[0], _distance_places(results, "lr_"))
     return Table(
-        "table2_recognition",
-        "Table 2. Recognition of super-resolved faces",
-        (LEARNED, *columns, _paper_column("paper_rank1", "rank-1 %", False)),
-        tuple(rows),
-        f"CentreFace, gallery and probe faces both super-resolved; mean over the trials.{chance}",
-        tuple(_recognition_claims(results, systems, [Place(role, "rank1", role, "rank-1") for role in roles])),
+        "table5_lr_space",
+        "Table 5. Distance to artificial low-resolution faces, at 16x16",
+        "Faces",
+        rows | {"floor": "Artificial LR (floor)"},
+        _distance_columns(results, LR_SPACE, "lr_", "N artificial"),
+        _floor_caption(results),
+        [
+            claim
+            for method in regulated
+            for claim in nearer.each("{} is nearer to artificial LR", "lower", method, ["genuine"])
+        ],
+        reference="floor",
     )
 
 
-def _recognition_claims(results: Results, systems: Sequence[Row], places: Sequence[Place]) -> list[Claim]:
-    """CR against everything, then raw faces against the peers, on the side the paper finds each."""
-    rows = {row.method: row for row in systems}
-    claims = []
-    if "cr" in rows:
-        others = [row for row in systems if row.method != "cr"]
-        text = f"{rows['cr'].label} is recognised better"
-        claims += _claims(results, text, "higher", "cr", others, places, ("bicubic", *PEERS))
-    if raw := rows.get("bicubic"):
-        sides: tuple[tuple[Better, str], ...] = (("lower", "worse"), ("higher", "better"))
-        for better, word in sides:
-            others = [row for row in systems if row.method in PEERS and _paper_says(raw.rank1, row.rank1) == better]
-            claims += _claims(results, f"raw LR is recognised {word}", better, "bicubic", others, places)
-    return [claim if claim.where == "web" else replace(claim, paper=False) for claim in claims]  # Table 2 has one set
-
-
-def _paper_says(one: float | None, other: float | None) -> Better | None:
-    """On which side of another published number one lies."""
-    if one is None or other is None or one == other:
-        return None
-    return "lower" if one < other else "higher"
-
-
-def fidelity_table(results: Results) -> Table:
-    """Table 3: fidelity on artificial low-resolution faces, whose truth is known."""
-    names = (("psnr_rgb", "PSNR dB ↑", 2), ("ssim_rgb", "SSIM ↑", 4), ("psnr_y", "PSNR-Y dB ↑", 2))
-    rows = []
-    for row in results.rows:
-        measures = [
-            results.measure(row.method, "hr_test", name) for name in (*(name for name, *_ in names), "n_images")
-        ]
-        rows.append((row.label, (row.learned, *measures, _reported(row.psnr), _reported(row.ssim))))
-    stage_1 = ", so here CR, stage 1 is its super-resolver alone" if "cr_stage1" in results.methods else ""
-    return Table(
-        "table3_fidelity",
-        "Table 3. Fidelity on artificial low-resolution faces (HR test; paper: Helen)",
-        (
-            LEARNED,
-            *(Column(name, head, digits, "higher") for name, head, digits in names),
-            Column("n_images", "N"),
-            _paper_column("paper_psnr", "PSNR Helen", False),
-            _paper_column("paper_ssim", "SSIM Helen", False, 4),
-        ),
-        tuple(rows),
-        f"Artificial faces skip the regulariser{stage_1}. RGB on 8 bits; Y is BT.601 luma. All methods see the same"
-        " faces, so these intervals are wider than that of a paired difference would be.",
-        tuple(_fidelity_claims(results, _systems(results.rows))),
-    )
-
-
-def _fidelity_claims(results: Results, systems: Sequence[Row]) -> list[Claim]:
-    """CR and VDSR against the peers as the paper orders them; the lowest; CR against its own super-resolver."""
-    rows = {row.method: row for row in systems}
-    peers = [row for row in systems if row.method in PEERS]
-    psnr, ssim = [Place("hr_test", "psnr_rgb")], [Place("hr_test", "ssim_rgb")]
-    sides: tuple[Better, ...] = ("higher", "lower")
-    claims = []
-    for method in ("vdsr", "cr"):
-        against = [row for row in systems if row.method in (*PEERS, "cr") and row.method not in ("vdsr", method)]
-        for better in sides if method in rows else ():
-            others = [row for row in against if _paper_says(rows[method].psnr, row.psnr) == better]
-            text = f"{rows[method].label} has a {better} PSNR"
-            claims += _claims(results, text, better, method, others, psnr, (*PEERS, "cr"))
-    low = [row for row in peers if row.method in ("cyclegan", "lrgan")]
-    rest = [row for row in systems if row.psnr is not None and row not in low]
-    text = f"{listed([row.label for row in low])} {'have' if len(low) > 1 else 'has'} a lower PSNR"
-    claims += _group_claims(results, text, low, rest, psnr, "")
-    if "cr" in rows:
-        claims += _claims(results, f"{rows['cr'].label} has a higher SSIM", "higher", "cr", peers, ssim)
-    if {"cr", "sr_module"} <= set(rows):
-        text = f"joint training costs no fidelity: {rows['cr'].label} scores higher"
-        both = [Place("hr_test", "psnr_rgb", by="PSNR"), Place("hr_test", "ssim_rgb", by="SSIM")]
-        claims += _claims(results, text, "higher", "cr", [rows["sr_module"]], both)
-    return claims
-
-
-# --- Table 5: low-resolution faces -----------------------------------------------------------------------
-
-
-def _floor_caption(results: Results, kd: str, fd: str) -> str:
+def _floor_caption(results: Results) -> str:
     """What the floor is, what of the genuine distance is not the camera's doing, and how often it holds the floor."""
-    counts = " against ".join(_count(results, "genuine", "artificial", name) for name in ("n_real", "n_fake"))
+    counts = " against ".join(count(results, "floor", "web", name) for name in ("n_real", "n_fake"))
     ratios = []
-    for name in (kd, fd):
-        floor = results.measure("genuine", "artificial", name).value
-        genuine = {role: results.measure("genuine", role, name).value for role in ROLES}
-        if floor is None or floor <= 0:
-            ratios.append(f"none by {name}, whose floor is {'not measured' if floor is None else 'not above 0'}")
-        elif known := [f"{role} {value / floor:.1f}" for role, value in genuine.items() if value is not None]:
-            ratios.append(f"{', '.join(known)} by {name}")
+    for place in _distance_places(results, "lr_"):
+        floor, genuine = place.find("floor").value, place.find("genuine").value
+        if floor is None or genuine is None or floor <= 0:
+            ratios.append(f"{place.where} unknown by {place.by} (not measured, or no floor above 0)")
+        else:
+            ratios.append(f"{place.where} {genuine / floor:.1f} by {place.by}")
     return (
         f"The floor is the distance between the two halves of the artificial faces ({counts}), which may show the same"
         " people; the genuine faces show others, and all these sets are small. So part of the genuine distance is due"
@@ -352,148 +173,146 @@ def _floor_caption(results: Results, kd: str, fd: str) -> str:
     )
 
 
-FLOOR = "Artificial LR (floor)"
-LR_ROWS = (
-    ("genuine", "Genuine LR"),
-    ("cr_stage1", "Regulated LR, stage 1"),
-    ("cr", "Regulated LR, stage 2"),
-)
+def _ablation(
+    results: Results, name: str, title: str, variants: Mapping[str, tuple[str, str]], full: str, caption: str
+) -> Table:
+    """CR without and with a part; without rows when no variant is declared.
+
+    variants: of CR, by method: the label of the row, and what the part does if the finding holds; full: CR's label.
+    """
+    rows = {method: label for method, (label, _) in variants.items() if method in results.methods}
+    if rows and "cr" in results.methods:
+        rows["cr"] = full
+    nearer = Comparison(dict.fromkeys(rows, ""), FIDS[0], _distance_places(results))
+    claims = [claim for method, (_, text) in variants.items() for claim in nearer.each(text, "lower", "cr", [method])]
+    return Table(name, title, "Variant", rows, _distance_columns(results, FIDS), caption.strip(), claims)
 
 
-def lr_space_table(results: Results) -> Table:
-    """Table 5: distance between low-resolution faces, genuine or regulated, and artificial ones."""
-    fd, kd = f"lr_{results.dialect.fd}", f"lr_{results.dialect.kd}"
-    declared = [(method, label) for method, label in LR_ROWS if method in ("genuine", *results.methods)]
-    rows: list[tuple[str, tuple[Cell, ...]]] = [
-        (label, _distances(results, method, kd, fd, LR_SPACE.get(method, (None, None)))) for method, label in declared
-    ]
-    *floor, half = (results.measure("genuine", "artificial", name) for name in (kd, fd, "n_fake", "n_real"))
-    rows.append((FLOOR, (*floor, *floor, half, None, None)))
-    claims = [
-        _claim(
-            f"{label[0].lower()}{label[1:]} is nearer to artificial LR",
-            "lower",
-            place,
-            results.measure(method, place.test_set, place.metric),
-            results.measure("genuine", place.test_set, place.metric),
-            "genuine LR",
-        )
-        for method, label in declared[1:]
-        for place in _places(ROLES, (kd, fd))
-    ]
-    return Table(
-        "table5_lr_space",
-        "Table 5. Distance to artificial low-resolution faces, at 16x16",
-        _distance_columns(kd, fd, Column("n_real", "N artificial"), results.dialect.comparable),
-        tuple(rows),
-        _floor_caption(results, kd, fd),
-        tuple(claims),
-        references=frozenset({FLOOR}),
-        first="Faces",
-    )
-
-
-# --- Tables 4, 6 and 7: CR without one of its parts ------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Variant:
-    """CR without a part: the row's label, and what the part does if the finding holds."""
-
-    method: str
-    label: str
-    finding: str
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A table of CR without and with a part."""
-
-    name: str
-    title: str
-    variants: tuple[Variant, ...]
-    full: str  # the label of CR
-    caption: str
-
-
-ABLATIONS = {
-    "4": Ablation(
-        "table4_regularisation",
-        "Table 4. Characteristic regularisation",
-        (Variant("wo_cr", "Without (W/O CR)", "regularisation brings the faces nearer to real ones"),),
-        "With (CR)",
-        "Without: the super-resolver sees genuine faces as they are, in the joint training and here; its losses are"
-        " eq. 1, eq. 7 on those faces, and eq. 8.",
-    ),
-    "6": Ablation(
-        "table6_stage2",
-        "Table 6. Fine-tuning the super-resolver on regulated faces",
-        (
-            Variant("cr_stage1", "Without stage 2 (W/O SR-RI)", "stage 2 brings the faces nearer to real ones"),
-            Variant(
-                "wo_sr_ri_joint",
-                "Stage 2 on eq. 1 and 6 alone (W/O SR-RI, other reading)",
-                "the regulated faces of stage 2 bring the faces nearer to real ones",
-            ),
-        ),
-        "With stage 2 (CR)",
-        "",
-    ),
-    "7": Ablation(
-        "table7_unsupervised",
-        "Table 7. Unsupervised SR loss (eq. 7)",
-        (Variant("wo_ul", "Without (W/O UL)", "the unsupervised loss brings the faces nearer to real ones"),),
-        "With (CR)",
-        "The gap in the paper is 2.2 and 0.6 FID, less than what another training seed may change.",
-    ),
-}
-
-
-PSEUDO_PAIRS = (
-    " Beyond the paper, CR's joint training also learns from pseudo-genuine pairs (`sr_on_pseudo`), which the other row"
-    " lacks: the gap is due to both."
-)
-IMAGE_GAN = (
-    " Beyond the paper, stage 2 keeps the image GAN that ends the super-resolver's pretraining (`keep_sr_adv`): the gap"
-    " to stage 1 is due to more of its steps as well."
-)
-
-
-def ablation_table(results: Results, number: str, options: FinetuneJointOptions | None = None) -> Table | None:
-    """Table 4, 6 or 7; None when no variant of it is declared.
+def ablation_tables(results: Results, options: FinetuneJointOptions) -> list[Table]:
+    """Tables 4, 6 and 7.
 
     options: of stage 2, whose terms beyond the paper a caption names where the row of CR alone gains by them.
     """
-    ablation = ABLATIONS[number]
-    fd, kd = results.dialect.fd, results.dialect.kd
-    declared = [variant for variant in ablation.variants if variant.method in results.methods]
-    if not declared:
-        return None
-    labels = {variant.method: variant.label for variant in declared}
-    labels |= {"cr": ablation.full} if "cr" in results.methods else {}
-    rows = []
-    for method, usual in labels.items():
-        row = results.row(method)
-        label = str(results.metrics[method].get("label") or usual)
-        rows.append((label, _distances(results, method, kd, fd, (row.fid_web, row.fid_cctv))))
-    claims = [
-        Claim(
-            variant.finding, role, name, results.measure("cr", role, name), results.measure(variant.method, role, name)
-        )
-        for variant in declared
-        for role in ROLES
-        for name in (kd, fd)
-        if "cr" in labels
+    pseudo = (
+        " Beyond the paper, CR's joint training also learns from pseudo-genuine pairs (`sr_on_pseudo`), which the other"
+        " row lacks: the gap is due to both."
+    )
+    image_gan = (
+        " Beyond the paper, stage 2 keeps the image GAN that ends the super-resolver's pretraining (`keep_sr_adv`): the"
+        " gap to stage 1 is due to more of its steps as well."
+    )
+    pseudo, image_gan = pseudo if options.sr_on_pseudo else "", image_gan if options.keep_sr_adv else ""
+    nearer = "brings the faces nearer to real ones"
+    return [
+        _ablation(
+            results,
+            "table4_regularisation",
+            "Table 4. Characteristic regularisation",
+            {"wo_cr": ("Without (W/O CR)", f"regularisation {nearer}")},
+            "With (CR)",
+            "Without: the super-resolver sees genuine faces as they are, in the joint training and here; its losses are"
+            f" eq. 1, eq. 7 on those faces, and eq. 8.{pseudo}",
+        ),
+        _ablation(
+            results,
+            "table6_stage2",
+            "Table 6. Fine-tuning the super-resolver on regulated faces",
+            {
+                "cr_stage1": ("Without stage 2 (W/O SR-RI)", f"stage 2 {nearer}"),
+                "wo_sr_ri_joint": (
+                    "Stage 2 on eq. 1 and 6 alone (W/O SR-RI, other reading)",
+                    "the regulated faces of stage 2 bring the faces nearer to real ones",
+                ),
+            },
+            "With stage 2 (CR)",
+            pseudo + image_gan,
+        ),
+        _ablation(
+            results,
+            "table7_unsupervised",
+            "Table 7. Unsupervised SR loss (eq. 7)",
+            {"wo_ul": ("Without (W/O UL)", f"the unsupervised loss {nearer}")},
+            "With (CR)",
+            "The gap in the paper is 2.2 and 0.6 FID, less than what another training seed may change.",
+        ),
     ]
-    beyond = PSEUDO_PAIRS if options and options.sr_on_pseudo and number != "7" else ""
-    if options and options.keep_sr_adv and number == "6":
-        beyond += IMAGE_GAN
+
+
+# --- Tables 2 and 3 --------------------------------------------------------------------------------------
+
+
+def recognition_table(results: Results) -> Table:
+    """Table 2: identification of super-resolved genuine faces, gallery and probes both super-resolved.
+
+    Judged: CR against everything, then raw faces against the peers, on the side the paper finds each.
+    """
+    chances = []
+    columns = [_learned(results)]
+    for role in ROLES:
+        columns += [
+            measured(results, role, "rank1", "rank-1 % ↑", 2, "higher"),
+            measured(results, role, "rank1_std", "std over trials", 2),
+            measured(results, role, "rank5", "rank-5 % ↑", 2, "higher"),
+            measured(results, role, "rank20", "rank-20 % ↑", 2, "higher"),
+            measured(results, role, "n_identities", "identities"),
+            measured(results, role, "n_probes", "probes"),
+        ]
+        people = results.measure(results.methods[0], role, "n_identities").value
+        chances += [f"{100 / people:.1f} % ({role})"] if people else []
+    systems, rank1 = _systems(results), published("rank1")
+    better = Comparison(
+        systems, rank1, [_place(results, role, "rank1", role, "rank-1", paper=role == "web") for role in ROLES]
+    )
     return Table(
-        ablation.name,
-        ablation.title,
-        _distance_columns(kd, fd, N_REAL, results.dialect.comparable),
-        tuple(rows),
-        (ablation.caption + beyond).strip(),
-        tuple(claims),
-        first="Variant",
+        "table2_recognition",
+        "Table 2. Recognition of super-resolved faces",
+        "Method",
+        results.labels,
+        [*columns, reported(rank1, "rank1", f"rank-1 % {ROLES['web']}")],
+        "CentreFace, gallery and probe faces both super-resolved (bicubic: raw LR in the paper); mean over the trials."
+        + (f" Guessing gives a rank-1 of {listed(chances)}." if chances else ""),
+        [
+            *better.each("{} is recognised better", "higher", "cr", systems),
+            *better.as_published(
+                {"lower": "{} is recognised worse", "higher": "{} is recognised better"}, "bicubic", PEERS
+            ),
+        ],
+    )
+
+
+def fidelity_table(results: Results) -> Table:
+    """Table 3: fidelity on artificial low-resolution faces, whose truth is known.
+
+    Judged: CR and VDSR against the peers as the paper orders them; the lowest; CR against its own super-resolver.
+    """
+    stage_1 = ", so here CR, stage 1 is its super-resolver alone" if "cr_stage1" in results.methods else ""
+    systems, psnr, ssim = _systems(results), published("psnr"), published("ssim")
+    by_psnr = Comparison(systems, psnr, [_place(results, "hr_test", "psnr_rgb")])
+    by_ssim = Comparison(systems, ssim, [_place(results, "hr_test", "ssim_rgb")])
+    sides: dict[Better, str] = {"higher": "{} has a higher PSNR", "lower": "{} has a lower PSNR"}
+    rest = [method for method in systems if method in psnr and method not in RIVALS]
+    return Table(
+        "table3_fidelity",
+        "Table 3. Fidelity on artificial low-resolution faces (HR test; paper: Helen)",
+        "Method",
+        results.labels,
+        [
+            _learned(results),
+            measured(results, "hr_test", "psnr_rgb", "PSNR dB ↑", 2, "higher"),
+            measured(results, "hr_test", "ssim_rgb", "SSIM ↑", 4, "higher"),
+            measured(results, "hr_test", "psnr_y", "PSNR-Y dB ↑", 2, "higher"),
+            measured(results, "hr_test", "n_images", "N"),
+            reported(psnr, "psnr", "PSNR Helen"),
+            reported(ssim, "ssim", "SSIM Helen", 4),
+        ],
+        f"Artificial faces skip the regulariser{stage_1}. RGB on 8 bits; Y is BT.601 luma. All methods see the same"
+        " faces, so these intervals are wider than that of a paired difference would be.",
+        [
+            *by_psnr.as_published(sides, "vdsr", [*PEERS, "cr"]),
+            *by_psnr.as_published(sides, "cr", [peer for peer in PEERS if peer != "vdsr"]),
+            *by_psnr.claims("what learned without pairs ({}) has a lower PSNR", "lower", RIVALS, rest),
+            *by_ssim.each("{} has a higher SSIM", "higher", "cr", PEERS),
+            *by_psnr.each("joint training costs no fidelity: {} has a higher PSNR", "higher", "cr", ["sr_module"]),
+            *by_ssim.each("joint training costs no fidelity: {} has a higher SSIM", "higher", "cr", ["sr_module"]),
+        ],
     )

@@ -5,12 +5,14 @@ in the same way and told apart.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from charreg.report.results import Measure
 
+K = TypeVar("K")
+Better = Literal["lower", "higher"]
 Verdict = Literal["confirmed", "contradicted", "overlap", "unmeasured"]
 WORDS: dict[Verdict, str] = {
     "confirmed": "Confirmed",
@@ -51,12 +53,73 @@ def tally(claims: Iterable[Claim]) -> Counter[str]:
     A finding is one thing compared with one other, on every test set and by every measure there is; it is confirmed
     (contradicted) when all of its claims are.
     """
-    findings: dict[tuple[str, str], set[Verdict]] = {}
-    for claim in claims:
-        if claim.paper:
-            findings.setdefault((claim.text, claim.than), set()).add(verdict(claim))
+    findings = _grouped((claim for claim in claims if claim.paper), lambda claim: (claim.text, claim.than)).values()
     kinds = {frozenset({"confirmed"}): "confirmed", frozenset({"contradicted"}): "contradicted"}
-    return Counter(kinds.get(frozenset(found), "open") for found in findings.values())
+    return Counter(kinds.get(frozenset(map(verdict, same)), "open") for same in findings)
+
+
+def _grouped(claims: Iterable[Claim], key: Callable[[Claim], K]) -> dict[K, list[Claim]]:
+    """The claims with the same key together, in the order of the first of each."""
+    groups: dict[K, list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault(key(claim), []).append(claim)
+    return groups
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where methods are compared and by what."""
+
+    find: Callable[[str], Measure]  # the value of a method
+    where: str = ""  # the test set
+    by: str = ""  # the measure
+    paper: bool = True  # whether the paper compares there
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The methods of one table, compared in some places.
+
+    labels: of all methods that may be compared, by method; published: the paper's values, which say what it compared.
+    A text has `{}` for what it is about.
+    """
+
+    labels: Mapping[str, str]
+    published: Mapping[str, float]
+    places: Sequence[Place]
+
+    def claims(
+        self, text: str, better: Better, ours: Iterable[str], theirs: Iterable[str], than: str = ""
+    ) -> list[Claim]:
+        """All of ours have better values than all of theirs, in every place; nothing where one side is not there."""
+        ours, theirs = ([method for method in side if method in self.labels] for side in (ours, theirs))
+        if not ours or not theirs:
+            return []
+        text = text.format(listed([self.labels[method] for method in ours]))
+        than = listed([self.labels[method] for method in theirs]) + than
+        paper = any(method in self.published for method in theirs)
+        low, high = (ours, theirs) if better == "lower" else (theirs, ours)
+        claims = []
+        for place in self.places:
+            small = extreme([place.find(method) for method in low], largest=True)
+            large = extreme([place.find(method) for method in high], largest=False)
+            claims.append(Claim(text, place.where, place.by, small, large, than, paper and place.paper))
+        return claims
+
+    def each(self, text: str, better: Better, one: str, others: Iterable[str]) -> list[Claim]:
+        """One method has better values than every other, each of them a claim of its own."""
+        return [claim for other in others if other != one for claim in self.claims(text, better, [one], [other])]
+
+    def as_published(self, texts: Mapping[Better, str], one: str, others: Iterable[str]) -> list[Claim]:
+        """`each`, with the others on the sides where the paper has them."""
+        if one not in self.published:
+            return []
+        value, known = self.published[one], [other for other in others if other in self.published]
+        sides: dict[Better, list[str]] = {
+            "lower": [other for other in known if value < self.published[other]],
+            "higher": [other for other in known if value > self.published[other]],
+        }
+        return [claim for side, text in texts.items() for claim in self.each(text, side, one, sides[side])]
 
 
 def extreme(measures: Sequence[Measure], largest: bool) -> Measure:
@@ -82,14 +145,12 @@ def paragraph(claims: Sequence[Claim]) -> str:
 
 def _judged(claims: Sequence[Claim]) -> str:
     """The claims gathered under their verdicts, each with the places where it holds."""
-    gathered: dict[Verdict, dict[str, list[Claim]]] = {}
-    for claim in claims:
-        gathered.setdefault(verdict(claim), {}).setdefault(claim.text, []).append(claim)
+    kinds = _grouped(claims, verdict)
     parts = []
     for kind, words in WORDS.items():
-        if kind in gathered:
-            found = "; ".join(f"{text}{_others(same)}" for text, same in gathered[kind].items())
-            parts.append(f"*{words}:* {found}.")
+        texts = _grouped(kinds.get(kind, []), lambda claim: claim.text)
+        if texts:
+            parts.append(f"*{words}:* {'; '.join(text + _others(same) for text, same in texts.items())}.")
     return " ".join(parts)
 
 
@@ -100,11 +161,8 @@ def listed(words: Sequence[str]) -> str:
 
 def _others(claims: Sequence[Claim]) -> str:
     """What one text is compared with and where: ` than a and b (web by kd), than c (cctv by kd)`."""
-    compared: dict[str, list[Claim]] = {}
-    for claim in claims:
-        compared.setdefault(claim.than, []).append(claim)
     places: dict[str, list[str]] = {}
-    for than, same in compared.items():
+    for than, same in _grouped(claims, lambda claim: claim.than).items():
         places.setdefault(_places(same), []).append(than)
     return ",".join(
         (f" than {listed(others)}" if any(others) else "") + (f" ({where})" if where else "")
@@ -114,10 +172,7 @@ def _others(claims: Sequence[Claim]) -> str:
 
 def _places(claims: Sequence[Claim]) -> str:
     """Test sets and measures, test sets with the same measures together."""
-    measures: dict[str, list[str]] = {}
-    for claim in claims:
-        measures.setdefault(claim.where, []).append(claim.by)
     sets: dict[str, list[str]] = {}
-    for where, names in measures.items():
-        sets.setdefault(listed(names), []).append(where)
+    for where, same in _grouped(claims, lambda claim: claim.where).items():
+        sets.setdefault(listed([claim.by for claim in same]), []).append(where)
     return "; ".join((listed(wheres) + (f" by {names}" if names else "")).strip() for names, wheres in sets.items())
