@@ -13,9 +13,7 @@ from charreg.report.verdicts import Comparison, Place, listed
 
 JOBS_OF_CR = ("sr_module", "inverse_cr", "characteristic", "cr")
 GENERATORS_OF = {  # the jobs whose generator iterations make a system; those of the inverse are not counted
-    "cr": ("sr_module", "characteristic", "cr"),
-    "wo_ul": ("sr_module", "characteristic", "wo_ul"),
-    "wo_sr_ri_joint": ("sr_module", "characteristic", "wo_sr_ri_joint"),
+    **{job: ("sr_module", "characteristic", job) for job in ("cr", "wo_ul", "wo_sr_ri_joint")},
     "wo_cr": ("sr_module", "wo_cr"),
 }
 PARTS_OF_CR = ("centreface", "matcher", "inverse_cr", "characteristic")  # jobs that make no system of their own
@@ -31,7 +29,7 @@ def systems_table(results: Results) -> Table:
     rows = {row.method: row.label for row in results.rows if row.method in PARAMETERS}
     complexity, widths = results.complexity, {"run": "this run's widths", "paper": "the paper's widths"}
     counts, times = (
-        {words: partial(results.system, width=width, name=name) for width, words in widths.items()}
+        {wide: partial(results.system, width=width, name=name) for width, wide in widths.items()}
         for name in ("parameters", "ms_single")
     )
 
@@ -48,8 +46,6 @@ def systems_table(results: Results) -> Table:
         places = [Place(partial(_within, find, share), where) for where, find in finds.items()]
         for one in reversed(rows):
             claims += Comparison(rows, papers, places).as_published({"lower": text}, one, reversed(rows))
-    recogniser = results.over_jobs(["centreface"], "seconds", 3600).value
-    on_top = "" if recogniser is None else f": {recogniser:.3f} h"
     return Table(
         "complexity_systems",
         "Complexity of the paper's top three systems",
@@ -57,19 +53,19 @@ def systems_table(results: Results) -> Table:
         rows,
         [
             *(
-                Column(f"parameters_{of}", f"parameters, {words}", counts[words], 0, "lower")
-                for of, words in widths.items()
+                Column(f"parameters_{of}", f"parameters, {wide}", counts[wide], 0, "lower")
+                for of, wide in widths.items()
             ),
             reported(PARAMETERS, "parameters", "parameters", 0, "reported"),
             Column("training_hours", "training, h", training, 3, "lower"),
             reported(TRAINING_HOURS, "training_hours", "training, h on a Tesla P100", 0),
-            *(Column(f"ms_{of}", f"ms an image, {words}", times[words], 2, "lower") for of, words in widths.items()),
+            *(Column(f"ms_{of}", f"ms an image, {wide}", times[wide], 2, "lower") for of, wide in widths.items()),
             reported(MILLISECONDS, "ms", "ms on a Tesla P100", 1),
         ],
         "Parameters count every network of the last training loop, the reading that gives the paper's numbers. Times of"
         f" an image are medians of {complexity['repeats']} runs on {complexity['device']}, CR with its regulariser."
-        f" Training of CR: {listed([f'`{job}`' for job in JOBS_OF_CR])} together. The recogniser that losses of several"
-        f" systems use comes on top{on_top}. For the verdict below a time is taken as known to within {CLOCK:.0%}."
+        f" Training of CR: {listed([f'`{job}`' for job in JOBS_OF_CR])} together; `centreface`, the recogniser that"
+        f" several systems use, comes on top. For the verdict below a time is taken as known to within {CLOCK:.0%}."
         f" {_machine(complexity)}.",
         claims,
     )
@@ -135,8 +131,5 @@ def budget_sentence(results: Results, params: Params) -> str:
 
 def _machine(numbers: Mapping[str, Any]) -> str:
     """Where a time was measured, from a timings file or complexity.json."""
-    machine, versions = numbers.get("machine", {}), numbers.get("versions", {})
-    units = (("cores", "core"), ("threads", "thread"))
-    parts = [str(machine.get("cpu", "unknown processor"))]
-    parts += [f"{machine[name]} {noun}{'s' * (machine[name] != 1)}" for name, noun in units if name in machine]
-    return "Machine: " + ", ".join([*parts, *(f"{name} {version}" for name, version in versions.items())])
+    known = {**numbers.get("machine", {}), **numbers.get("versions", {})}
+    return "Machine: " + (", ".join(f"{name} {value}" for name, value in known.items()) or "unknown")

@@ -69,10 +69,8 @@ def data_lines(roles: Iterable[Role]) -> str:
         people = len({person for person in role.faces.identities if person})
         known = f"{people:,} identities" if people else "identities unknown"
         photos = f"{role.photos:,} {'portraits' if role.kind == 'hr' else 'photographs'}"
-        paper = PAPER_SETS[role.kind, role.name]
-        lines.append(
-            f"> - **{role.label}:** {role.origin}; {len(role.faces):,} faces, {known}, from {photos} (paper: {paper})"
-        )
+        counts = f"{len(role.faces):,} faces, {known}, from {photos} (paper: {PAPER_SETS[role.label]})"
+        lines.append(f"> - **{role.label}:** {role.origin}; {counts}")
     return "\n".join(lines)
 
 
@@ -80,16 +78,13 @@ def size_table(roles: Iterable[Role]) -> Table:
     """The genuine faces by the longer side of the detected box, px of the photographs."""
     sizes = {role.name: role.faces.meta.get("side_histogram", {}) for role in roles if role.kind == "lr"}
     bins = sorted({size for found in sizes.values() for size in found}, key=lambda size: int(size.partition("-")[0]))
-
-    def faces(name: str, size: str) -> Measure:
-        return Measure(sizes[name].get(size, 0))
-
+    counts = {size: {name: Measure(found.get(size, 0)) for name, found in sizes.items()} for size in bins}
     return Table(
         "sizes",
         "Size of the genuine faces",
         "Role",
         {name: name for name in sizes},
-        [Column(f"px_{size}", f"{size} px", partial(faces, size=size)) for size in bins],
+        [Column(f"px_{size}", f"{size} px", counts[size].get) for size in bins],
         "Faces by the longer side of the detected box in the photograph, upper bounds excluded; all become 16x16.",
     )
 

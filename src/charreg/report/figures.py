@@ -40,9 +40,8 @@ def read_faces(folder: Path, which: Sequence[int], lr: bool = False) -> list[Pix
     """Some faces of a FaceSet; `lr` takes the artificial 16x16 faces of an HR set."""
     faces = open_faces(folder)
     images = faces.lr if lr else faces.images
-    if images is None or (which and which[-1] >= len(images)):
-        found = "no artificial faces" if images is None else f"{len(images)} faces"
-        raise CharregError(f"{folder}: found {found}, wanted face {max(which, default=0)}; repeat dvc repro")
+    if images is None or max(which, default=-1) >= len(images):
+        raise CharregError(f"{folder}: found other faces than those that were to be super-resolved; repeat dvc repro")
     return [np.asarray(images[face]) for face in which]
 
 

@@ -11,7 +11,7 @@ from charreg.report.datasets import read_roles
 from charreg.report.figures import Folders, draw_faces
 from charreg.report.markup import Table, to_csv, to_markdown
 from charreg.report.plots import draw_curves, write_plots
-from charreg.report.published import ROLES, Row, in_order
+from charreg.report.published import ROLES, in_order
 from charreg.report.results import Results, read_results
 from charreg.report.settings import departures
 from charreg.report.verdicts import listed, tally
@@ -39,14 +39,8 @@ def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
     peers = [method for method in methods if method in params.peers]
     variants = [method for method in methods if method in params.joint_variants]
     jobs = [*FIRST_JOBS, *peers, *variants]
-    results = read_results(
-        scores=inputs.scores,
-        training=inputs.training,
-        complexity=inputs.complexity,
-        methods=methods,
-        jobs=jobs,
-        features=params.evaluate.features,
-    )
+    features = params.evaluate.features
+    results = read_results(inputs.scores, inputs.training, inputs.complexity, methods, jobs, features)
     roles = read_roles(params, inputs.faces)
     simulated = {str(role): source.simulated for role, source in params.lr_roles.items()}
     made = (
@@ -87,16 +81,15 @@ def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
     blocks = {
         "findings": counted_findings(found),
         "opening": f"{datasets.data_lines(roles)}\n>\n{opening(params, results)}",
-        "methods": "\n".join(f"- **{row.label}** (`{row.method}`): {row.meaning}{_from(row)}" for row in results.rows),
+        "methods": "\n".join(
+            f"- **{row.label}** (`{row.method}`): {row.meaning}; learned from {row.learned or '?'}"
+            for row in results.rows
+        ),
         **{table.name: to_markdown(table) for table in found},
         **{path: _picture(path, caption) for path, caption in {**FIGURES, **captions}.items()},
     }
     parts = [f"# {params.report.title}", *(blocks.get(part, part if " " in part else "") for part in ORDER)]
     write_bytes(out / "report.md", ("\n\n".join(part.strip("\n") for part in parts if part) + "\n").encode())
-
-
-def _from(row: Row) -> str:
-    return f"; learned from {row.learned}" if row.learned else ""
 
 
 def _picture(path: str, caption: str) -> str:
@@ -106,13 +99,9 @@ def _picture(path: str, caption: str) -> str:
 def opening(params: Params, results: Results) -> str:
     """How the distances are called, the seeds and the length of the trainings: under the lines on the data."""
     dialect = results.dialect
+    not_fid = "" if dialect.comparable else " They are not FID: compare them with each other, never with the paper's."
     counts = [results.measure(method, role, "n_fake").value for method in results.methods for role in ROLES]
     fewest = min((count for count in counts if count is not None), default=0)
-    fid = (
-        "with this network the Fréchet distance is the FID of the literature."
-        if dialect.comparable
-        else "they are not FID: compare them with each other, never with the paper's columns."
-    )
     seeds, peer_seeds = (", ".join(str(seed) for seed in some) for some in (params.seeds, params.peer_seeds))
     trained = {
         row.label: results.scores[row.method].get("seeds", 1) for row in results.rows if row.method in results.timings
@@ -120,9 +109,9 @@ def opening(params: Params, results: Results) -> str:
     once = [label for label, count in trained.items() if count < max(trained.values())]
     iterations = ", ".join(f"{job} {found[0]['iterations']:,}" for job, found in results.timings.items())
     return (
-        f"> **Distances:** `{dialect.fd}` (Fréchet) and `{dialect.kd}` (kernel) on {dialect.features}; {fid} With fewer"
-        f" than 5,000 faces (here as few as {fewest:,.0f}) the Fréchet distance is biased upwards; the kernel one is a"
-        " better guide. Compare the methods of one run, not runs of different sizes.\n>\n"
+        f"> **Distances:** `{dialect.fd}` (Fréchet) and `{dialect.kd}` (kernel) on {dialect.features}.{not_fid} With"
+        f" fewer than 5,000 faces (here as few as {fewest:,.0f}) the Fréchet distance is biased upwards; the kernel one"
+        " is a better guide. Compare the methods of one run, not runs of different sizes.\n>\n"
         f"> **Seeds:** {params.seed} for data and measurements, {seeds} for the trainings"
         f"{peer_seeds and f' (of the other systems {peer_seeds})'}. Of several, numbers are mean ± standard deviation,"
         " intervals span those of all; of one, no interval covers what another seed would change."

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from charreg.report.results import Measure
-from charreg.report.verdicts import Better, Claim, paragraph
+from charreg.report.verdicts import Claim, paragraph
 
 Cell = Measure | str | None  # None: nothing to say there, printed blank
 
@@ -21,7 +21,7 @@ class Column:
     head: str
     cell: Callable[[str], Cell]
     digits: int = 0
-    better: Better | Literal[""] = ""  # "": no value is marked
+    better: str = ""  # lower or higher; empty: no value is marked
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,8 @@ RIVALS = ("cyclegan", "lrgan")  # peers that learn from genuine faces without pa
 NEAREST = (*RIVALS, "cr")  # Table 1: below all that learned from artificial pairs; CSRI is not
 
 ROLES = {"web": "LR-PIPA", "cctv": "LR-DukeMTMC"}  # this project's name of a genuine test set: the paper's
-PAPER_SETS = {
-    ("hr", "train"): "CelebA",
-    ("hr", "test"): "Helen",
-    ("lr", "train"): "WIDER FACE",
-    ("lr", "web"): ROLES["web"],
-    ("lr", "cctv"): ROLES["cctv"],
-}
+PAPER_SETS = {"HR train": "CelebA", "HR test": "Helen", "LR train": "WIDER FACE"}
+PAPER_SETS |= {f"LR {role}": paper for role, paper in ROLES.items()}
 
 # Table 5, FID against artificial LR faces: LR-PIPA, LR-DukeMTMC
 LR_SPACE = ({"genuine": 40.72, "cr_stage1": 19.49}, {"genuine": 86.23, "cr_stage1": 24.32})

@@ -42,9 +42,9 @@ class Dialect:
 
 DIALECTS = {
     "efficientnet_lite0": Dialect(
-        "fd_imagenet", "kd_imagenet", "EfficientNet-Lite0 trained on ImageNet, 1,280 features", False
+        "fd_imagenet", "kd_imagenet", "EfficientNet-Lite0 of ImageNet, 1,280 features", False
     ),
-    "inception": Dialect("fid", "kid", "Inception of 2015-12-05, 2,048 features", True),
+    "inception": Dialect("fid", "kid", "Inception of 2015-12-05, 2,048 features: the FID of the literature", True),
 }
 
 
@@ -135,7 +135,7 @@ FILES = {  # scores that are no method's: the stage that writes them
 
 
 def read_results(
-    *, scores: Path, training: Path, complexity: Path, methods: Sequence[str], jobs: Sequence[str], features: str
+    scores: Path, training: Path, complexity: Path, methods: Sequence[str], jobs: Sequence[str], features: str
 ) -> Results:
     """Read the numbers of the declared methods and jobs; a missing timing file is no fault.
 

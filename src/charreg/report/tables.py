@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Literal
 
 from charreg.core.params import FinetuneJointOptions
 from charreg.report.markup import Column, Table
@@ -11,9 +10,7 @@ from charreg.report.results import Measure, Results
 from charreg.report.verdicts import Better, Comparison, Place, listed
 
 
-def measured(
-    results: Results, test_set: str, name: str, head: str, digits: int = 0, better: Better | Literal[""] = ""
-) -> Column:
+def measured(results: Results, test_set: str, name: str, head: str, digits: int = 0, better: str = "") -> Column:
     """A column of a metric on a test set; its head names a genuine one."""
     key, head = (f"{test_set}_{name}", f"{test_set}<br>{head}") if test_set in ROLES else (name, head)
     return Column(key, head, lambda method: results.measure(method, test_set, name), digits, better)
@@ -121,8 +118,7 @@ def distance_table(results: Results) -> Table:
     claims = nearer.each("{} is nearer to real faces", "lower", "cr", systems)
     if any(rival in systems for rival in RIVALS):
         pairs = [row.method for row in results.rows if row.method in PEERS and row.learned == PAIRS]
-        text = "what saw genuine faces ({}) is nearer to real faces"
-        claims += nearer.claims(text, "lower", NEAREST, pairs, ", which saw artificial ones only")
+        claims += nearer.claims("what saw genuine faces ({}) is nearer to real faces", "lower", NEAREST, pairs)
     claims += nearer.each("{} is nearer to real faces", "lower", "lrgan", ["cyclegan"])
     return Table(
         "table1_distance",

@@ -88,22 +88,21 @@ class Comparison:
     published: Mapping[str, float]
     places: Sequence[Place]
 
-    def claims(
-        self, text: str, better: Better, ours: Iterable[str], theirs: Iterable[str], than: str = ""
-    ) -> list[Claim]:
+    def claims(self, text: str, better: Better, ours: Iterable[str], theirs: Iterable[str]) -> list[Claim]:
         """All of ours have better values than all of theirs, in every place; nothing where one side is not there."""
         ours, theirs = ([method for method in side if method in self.labels] for side in (ours, theirs))
         if not ours or not theirs:
             return []
-        text = text.format(listed([self.labels[method] for method in ours]))
-        than = listed([self.labels[method] for method in theirs]) + than
+        ours_listed, than = (listed([self.labels[method] for method in side]) for side in (ours, theirs))
         paper = any(method in self.published for method in theirs)
         low, high = (ours, theirs) if better == "lower" else (theirs, ours)
         claims = []
         for place in self.places:
             small = extreme([place.find(method) for method in low], largest=True)
             large = extreme([place.find(method) for method in high], largest=False)
-            claims.append(Claim(text, place.where, place.by, small, large, than, paper and place.paper))
+            claims.append(
+                Claim(text.format(ours_listed), place.where, place.by, small, large, than, paper and place.paper)
+            )
         return claims
 
     def each(self, text: str, better: Better, one: str, others: Iterable[str]) -> list[Claim]:
