@@ -86,14 +86,13 @@ def write_report(inputs: ReportInputs, params: Params, out: Path) -> None:
             for row in results.rows
         ),
         **{table.name: to_markdown(table) for table in found},
-        **{path: _picture(path, caption) for path, caption in {**FIGURES, **captions}.items()},
+        **{
+            path: f"![{words.partition(':')[0]}]({path})\n\n*{words}*"
+            for path, words in {**FIGURES, **captions}.items()
+        },
     }
     parts = [f"# {params.report.title}", *(blocks.get(part, part if " " in part else "") for part in ORDER)]
     write_bytes(out / "report.md", ("\n\n".join(part.strip("\n") for part in parts if part) + "\n").encode())
-
-
-def _picture(path: str, caption: str) -> str:
-    return f"![{caption.partition(':')[0]}]({path})\n\n*{caption}*"
 
 
 def opening(params: Params, results: Results) -> str:

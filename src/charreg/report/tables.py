@@ -256,9 +256,9 @@ def recognition_table(results: Results) -> Table:
         people = results.measure(results.methods[0], role, "n_identities").value
         chances += [f"{100 / people:.1f} % ({role})"] if people else []
     systems, rank1 = _systems(results), published("rank1")
-    better = Comparison(
-        systems, rank1, [_place(results, role, "rank1", role, "rank-1", paper=role == "web") for role in ROLES]
-    )
+    places = [_place(results, role, "rank1", role, "rank-1", paper=role == "web") for role in ROLES]
+    better = Comparison(systems, rank1, places)
+    sides: dict[Better, str] = {"lower": "{} is recognised worse", "higher": "{} is recognised better"}
     return Table(
         "table2_recognition",
         "Table 2. Recognition of super-resolved faces",
@@ -269,9 +269,7 @@ def recognition_table(results: Results) -> Table:
         + (f" Guessing gives a rank-1 of {listed(chances)}." if chances else ""),
         [
             *better.each("{} is recognised better", "higher", "cr", systems),
-            *better.as_published(
-                {"lower": "{} is recognised worse", "higher": "{} is recognised better"}, "bicubic", PEERS
-            ),
+            *better.as_published(sides, "bicubic", PEERS),
         ],
     )
 
