@@ -327,6 +327,44 @@ def test_formats(stub: Upscaler, tmp_path: Path, kind: Any) -> None:
     assert size_of(tmp_path / f"out/a.{kind}") == (64, 64)
 
 
+def test_colliding_names_never_share_a_result(stub: Upscaler, tmp_path: Path) -> None:
+    """a.jpg becomes a.jpg.png, so a.jpg.png has to move on; two cases of one name meet on some systems."""
+    (tmp_path / "in").mkdir()
+    names = ["a.jpg", "a.png", "a.jpg.png", "B.jpg", "b.png", "c.png"]
+    for name in names:
+        crop().save(tmp_path / "in" / name)
+    assert upscale(tmp_path / "in", tmp_path / "out", stub, CROPS).done == len(names)
+    made = {path.name for path in (tmp_path / "out").glob("*.png")} - {"contact_sheet.png"}
+    assert made == {"a.jpg.png", "a.png.png", "a.jpg.png.png", "B.jpg.png", "b.png.png", "c.png"}
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "options"),
+    [("clip.mp4", "x.png", {}), ("crop.png", "x.mp4", {}), ("crop.png", "x.png", {"format": "jpg"})],
+)
+def test_a_suffix_that_is_not_of_the_result_is_refused(
+    stub: Upscaler, tmp_path: Path, source: str, out: str, options: dict[str, Any]
+) -> None:
+    crop().save(tmp_path / "crop.png")
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    with pytest.raises(CharregError, match=r"x\.(png|mp4): found suffix \.(png|mp4), wanted "):
+        upscale(tmp_path / source, tmp_path / out, stub, replace(CROPS, **options))
+
+
+def test_what_a_format_cannot_hold_costs_one_line(
+    stub: Upscaler, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    with Image.open(SAMPLE) as sample:
+        wide = Image.new("RGB", (4200, 100))
+        wide.paste(sample.crop((0, 0, 480, 100)), (0, 0))
+        wide.save(tmp_path / "in/wide.png")
+        sample.crop((0, 0, 160, 120)).save(tmp_path / "in/small.png")
+    summary = upscale(tmp_path / "in", tmp_path / "out", stub, UpscaleOptions(format="webp"))
+    assert (summary.done, dict(summary.left_out)) == (1, {"not_written": 1})
+    assert capsys.readouterr().err.count("wide.png: not_written") == 1
+
+
 KILLED = """
 import sys, time
 sys.path[:0] = [{src!r}, {tests!r}]
@@ -413,6 +451,18 @@ def test_boxes_are_smoothed_over_frames() -> None:
     (found,) = smoothed([face(104)], [face(100), face(300)])
     assert 100 < found.left < 102
     assert smoothed([face(200)], [face(100)])[0].left == 200
+
+
+def test_without_pyav_the_photographs_beside_a_video_are_made(
+    stub: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "in").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "in/crowd.jpg")
+    (tmp_path / "in/clip.mp4").write_bytes(b"x")
+    summary = upscale(tmp_path / "in", tmp_path / "out", stub, UpscaleOptions(scale=1))
+    assert (summary.done, dict(summary.left_out)) == (1, {"video": 1})
+    assert "pip install 'charreg[video]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"no video" * 99])

@@ -161,19 +161,29 @@ def plan(source: Path, out: Path, options: UpscaleOptions) -> tuple[list[Photo],
             raise CharregError(f"{out}: found a file, wanted a folder for the faces")
         if out.resolve() == source.resolve():
             raise CharregError(f"{out}: is the source itself, wanted another name")
+        found, clip = SUFFIX_OF.get(out.suffix.lower()), is_clip(photos[0])  # found: None for .mp4
+        if (found is None) != clip or (found and options.format not in (None, found)):
+            wanted = ".mp4" if clip else suffix if options.format else "that of a picture"
+            raise CharregError(f"{out}: found suffix {out.suffix}, wanted {wanted}")
         return photos, {photos[0].name: out}
-    names = {photo.name: _target(photo, suffix, options.faces_only) for photo in photos}
-    often = Counter(str(name).casefold() for name in names.values())
-    return photos, {
-        name: out
-        / (short if often[str(short).casefold()] == 1 else short.with_name(PurePosixPath(name).name + short.suffix))
-        for name, short in names.items()
-    }
+    endings = {photo.name: ".mp4" if is_clip(photo) else "" if options.faces_only else suffix for photo in photos}
+    return photos, {name: out / target for name, target in _distinct(endings).items()}
 
 
-def _target(photo: Photo, suffix: str, faces_only: bool) -> PurePosixPath:
-    name = PurePosixPath(photo.name)
-    return name.with_suffix(".mp4" if is_clip(photo) else "" if faces_only else suffix)
+def _distinct(endings: dict[str, str]) -> dict[str, PurePosixPath]:
+    """Every name with its new ending; those that would collide, by whatever case, keep their suffixes inside."""
+    whole: set[str] = set()
+    while True:
+        targets = {
+            name: path.with_name(path.name + ending) if name in whole else path.with_suffix(ending)
+            for name, ending in endings.items()
+            for path in [PurePosixPath(name)]
+        }
+        often = Counter(str(target).casefold() for target in targets.values())
+        colliding = {name for name, target in targets.items() if often[str(target).casefold()] > 1}
+        if colliding <= whole:
+            return targets
+        whole |= colliding
 
 
 # --- looking ---------------------------------------------------------------------------------------------
@@ -185,9 +195,11 @@ def look_at(photo: Photo, options: UpscaleOptions, workers: int) -> Looked:
         pixels = read_photo(photo, MAX_PIXELS).pixels
         if options.crops:
             return Looked(photo, SmallFaces([], crop_of_face(pixels)[None], Counter()))
+        small = find_small_faces(pixels, options.faces, workers=workers)
     except RejectedImage as fault:
         return Looked(photo, None, fault.reason)
-    small = find_small_faces(pixels, options.faces, workers=workers)
+    except MemoryError:
+        return Looked(photo, None, "too_large")
     return Looked(photo, small, "" if small.faces else "no_small_face")
 
 
@@ -244,8 +256,10 @@ class Writer:
             self.summary.done += 1
         except RejectedImage as fault:
             self.leave_out(photo, fault.reason)
-        except OSError as error:
-            self.leave_out(photo, "not_written", error.strerror or str(error))
+        except CharregError as error:  # a video without PyAV
+            self.leave_out(photo, "video", str(error))
+        except (OSError, ValueError, MemoryError) as error:  # ValueError: more pixels than a format can hold
+            self.leave_out(photo, "not_written", getattr(error, "strerror", None) or str(error) or "not enough memory")
 
     def _write(self, photo: Photo, small: SmallFaces, resolved: Resolved) -> int:
         target, options = self.targets[photo.name], self.options
